@@ -1,0 +1,64 @@
+"""Entry point of the command ``fganet``: finds the subcommand, turns errors into sentences."""
+
+import argparse
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+
+from nnunet_fganet import __version__
+from nnunet_fganet.errors import InputError
+
+# Subcommand -> what it does, in one line. Each is a module of this package (with "_" for "-")
+# that is imported only when it is called, so that ``fganet --help`` answers at once.
+COMMANDS = {
+    "doctor": "show what is registered with nnU-Net and how to mend what is wrong",
+    "phantom": "write phantom fluoroscopy sequences with known guidewires",
+    "convert": "turn a folder of frames and masks into an nnU-Net data set",
+    "prepare-frames": "clean new frames as the converter cleans training frames",
+    "plan": "fingerprint, plan and preprocess a data set for FGA-Net",
+}
+EXIT_BAD_INPUT = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code (0, or 2 after bad input or an interrupt)."""
+    try:
+        parsed, run = _parse(sys.argv[1:] if arguments is None else list(arguments))
+        run(parsed)
+    except InputError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return _fail("interrupted; nothing half-written was left behind. Run the command again.")
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(f"the disk is full ({error.filename or 'while writing'}): free some space, then run it again.")
+        if error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}.")
+        raise
+    return 0
+
+
+def _parse(arguments: list[str]):  # type: ignore[no-untyped-def]
+    """Arguments of the command line -> (parsed namespace, the subcommand's ``run``)."""
+    parser = argparse.ArgumentParser(prog="fganet", description="FGA-Net for nnU-Net v2: guidewires in X-ray fluoroscopy.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((word for word in arguments if not word.startswith("-")), None)
+    run = None
+    for name, help_text in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        if name == chosen:
+            module = importlib.import_module(f"nnunet_fganet.cli.{name.replace('-', '_')}")
+            module.add_arguments(subparser)
+            run = module.run
+    return parser.parse_args(arguments), run
+
+
+def _fail(sentence: str) -> int:
+    print(f"fganet: {sentence}", file=sys.stderr)
+    return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

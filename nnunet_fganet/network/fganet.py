@@ -1,0 +1,150 @@
+"""FGA-Net (Wang et al., Quant Imaging Med Surg 2025;15(5):4689-4707), built as nnU-Net builds networks."""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnunet_fganet.network.bga import BGA
+from nnunet_fganet.network.conv_block import ConvBlock
+from nnunet_fganet.network.counting import conv_feature_map_size
+from nnunet_fganet.network.decoder import Decoder
+from nnunet_fganet.network.deform_conv import DeformConv2d
+from nnunet_fganet.network.encoder import Encoder
+from nnunet_fganet.network.sda import SDA
+
+RELEASED_FEATURES = (32, 64, 128, 256, 512, 512)
+PAPER_TEXT: dict[str, Any] = {
+    "features_per_stage": (32, 64, 128, 256, 512, 1024),
+    "modulated": True,
+    "fusion_kernel_size": 1,
+}
+"""Arguments for the network that the paper's text describes; the defaults are the released one."""
+
+
+class FGANet(nn.Module):
+    """FGA-Net; the defaults are the released network that made the paper's results.
+
+    Takes any image size: an image is padded with zeros, bottom and right, to the next multiple of
+    32 of at least 64 (for six stages), and every output is cropped back.
+
+    Parameters
+    ----------
+    input_channels
+        Channels of the image.
+    num_classes
+        Channels of each output (logits): 1 for a single region, otherwise background included.
+    deep_supervision
+        Return the list of all outputs; kept as ``decoder.deep_supervision`` for nnU-Net.
+    features_per_stage
+        Width of each encoder stage, multiples of 8 (of 4 without SDA); the decoder's follow.
+    norm
+        ``batch`` or ``instance``: the learnt normalisation layers.
+    dropout
+        Probability after each convolution of a ConvBlock.
+    sda, bga
+        The attention and the skip fusion; ``False`` leaves them out (ablation).
+    modulated
+        Deformable convolutions with a factor for each sampling point (paper's text).
+    fusion_kernel_size
+        Kernel of BGA's last convolution: 3 as released, 1 in the paper's text.
+    zero_offsets
+        :meth:`initialize` starts the deformable convolutions as plain ones (Dai et al. 2017).
+    deform_backend
+        See :data:`nnunet_fganet.network.deform_conv.BACKENDS`.
+    strides
+        Not used here: nnU-Net's own trainer reads from the plans how many outputs there are, all
+        at full resolution (``[[1, 1]]``, once for each output and once more).
+
+    Raises
+    ------
+    ValueError
+        Fewer than three stages, or widths that SDA cannot divide.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        num_classes: int,
+        deep_supervision: bool = False,
+        features_per_stage: Sequence[int] = RELEASED_FEATURES,
+        norm: str = "batch",
+        dropout: float = 0.2,
+        sda: bool = True,
+        bga: bool = True,
+        modulated: bool = False,
+        fusion_kernel_size: int = 3,
+        zero_offsets: bool = True,
+        deform_backend: str = "auto",
+        strides: Sequence[Sequence[int]] | None = None,
+    ) -> None:
+        super().__init__()
+        if len(features_per_stage) < 3:
+            raise ValueError(f"FGA-Net needs at least 3 stages, not {len(features_per_stage)}")
+        self.input_channels = input_channels
+        self.size_multiple = 2 ** (len(features_per_stage) - 1)
+        self.inference_dtype: torch.dtype | None = None
+        make_block = partial(ConvBlock, norm=norm, dropout=dropout)
+        make_sda = partial(SDA, modulated=modulated, backend=deform_backend, zero_offsets=zero_offsets)
+        make_bga = partial(BGA, norm=norm, fusion_kernel_size=fusion_kernel_size)
+        self.encoder = Encoder(input_channels, features_per_stage, make_block, make_sda if sda else None)
+        self.decoder = Decoder(
+            features_per_stage,
+            num_classes,
+            make_block,
+            make_sda if sda else None,
+            make_bga if bga else None,
+            deep_supervision,
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        """Logits of an image.
+
+        Parameters
+        ----------
+        x
+            ``(batch, input_channels, H, W)``.
+
+        Returns
+        -------
+        torch.Tensor or list of torch.Tensor
+            ``(batch, num_classes, H, W)``; with deep supervision six of them: the main output,
+            decoder stages 4 to 1, the bottleneck.
+        """
+        if self.training or self.inference_dtype is None or torch.is_autocast_enabled(x.device.type):
+            return self._logits(x)
+        # Prediction by nnU-Net on a CPU comes without autocast, and adds to the output in place.
+        with torch.autocast(x.device.type, self.inference_dtype, enabled=self.inference_dtype != torch.float32):
+            logits = self._logits(x)
+        return [each.float() for each in logits] if isinstance(logits, list) else logits.float()
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
+        height, width = x.shape[2:]
+        missing_rows, missing_columns = self._padded(height) - height, self._padded(width) - width
+        if not (missing_rows or missing_columns):
+            return self.decoder(self.encoder(x))
+        logits = self.decoder(self.encoder(functional.pad(x, (0, missing_columns, 0, missing_rows))))
+        if isinstance(logits, list):
+            return [each[..., :height, :width].contiguous() for each in logits]
+        return logits[..., :height, :width].contiguous()
+
+    def _padded(self, size: int) -> int:
+        """Next size that the layers take: at the smallest of them InstanceNorm still sees several pixels."""
+        return max(-(-size // self.size_multiple), 2) * self.size_multiple
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Draw the weights of one module, for ``network.apply(network.initialize)`` as nnU-Net does."""
+        if isinstance(module, nn.Conv2d | DeformConv2d):
+            nn.init.kaiming_normal_(module.weight, a=0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, SDA) and module.zero_offsets:  # applied after the convolutions that it holds
+            nn.init.zeros_(module.offset_conv.weight)
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> int:
+        """Elements of all convolution outputs for one image of ``input_size`` (H, W): nnU-Net's measure of memory."""
+        return conv_feature_map_size(self, self.input_channels, input_size)

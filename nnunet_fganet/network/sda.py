@@ -1,0 +1,55 @@
+"""SDA: attention from a spatial shift and a deformable convolution."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnunet_fganet.network.deform_conv import DeformConv2d
+from nnunet_fganet.network.spatial_shift import spatial_shift
+
+KERNEL_SIZE = 3
+TAPS = KERNEL_SIZE * KERNEL_SIZE
+
+
+class SDA(nn.Module):
+    """Spatial-shift and deformable-convolution attention: ``x -> x * a``.
+
+    ``r`` = 1x1 convolution, spatial shift, InstanceNorm, GELU of ``x``; offsets = 3x3 convolution of
+    ``r``; ``a`` = sigmoid of the LayerNorm (over channels, height and width together) of the
+    deformable convolution of ``r``. Both normalisations have no parameters.
+
+    Parameters
+    ----------
+    channels
+        Channels of input and output, a multiple of 8 (the directions of the spatial shift).
+    modulated
+        Also predict a factor in (0, 1) for each sampling point (the paper's Eq. 1; the released
+        network has offsets only).
+    backend
+        See :data:`nnunet_fganet.network.deform_conv.BACKENDS`.
+    zero_offsets
+        Whether initialization starts with a plain convolution (all offsets zero).
+    """
+
+    def __init__(
+        self, channels: int, modulated: bool = False, backend: str = "auto", zero_offsets: bool = True
+    ) -> None:
+        super().__init__()
+        if channels % 8:
+            raise ValueError(f"SDA needs a multiple of 8 channels, not {channels}")
+        self.modulated = modulated
+        self.zero_offsets = zero_offsets
+        self.pointwise = nn.Conv2d(channels, channels, 1)
+        self.norm = nn.InstanceNorm2d(channels)
+        self.offset_conv = nn.Conv2d(channels, (3 if modulated else 2) * TAPS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""
+        shifted = functional.gelu(self.norm(spatial_shift(self.pointwise(x))))
+        points = self.offset_conv(shifted)
+        offset, mask = points, None
+        if self.modulated:
+            offset, mask = points[:, : 2 * TAPS], points[:, 2 * TAPS :].sigmoid()
+        deformed = self.deform_conv(shifted, offset, mask)
+        return x * functional.layer_norm(deformed, deformed.shape[1:]).sigmoid()

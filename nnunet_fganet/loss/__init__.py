@@ -1,0 +1,1 @@
+"""FGA-Net's loss: cross-entropy, soft Dice and soft clDice over all outputs."""

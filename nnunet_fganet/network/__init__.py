@@ -1,0 +1,1 @@
+"""FGA-Net and its modules, usable without nnU-Net."""

@@ -59,6 +59,13 @@ class FGANet(nn.Module):
         Not used here: nnU-Net's own trainer reads from the plans how many outputs there are, all
         at full resolution (``[[1, 1]]``, once for each output and once more).
 
+    Attributes
+    ----------
+    compute_dtypes
+        Dtype to compute in, by device type (see :func:`nnunet_fganet.precision.compute_dtypes`);
+        empty: whatever the caller's autocast says. nnU-Net predicts on CPUs without autocast, so
+        the network decides itself; its logits are float32 then.
+
     Raises
     ------
     ValueError
@@ -86,7 +93,7 @@ class FGANet(nn.Module):
             raise ValueError(f"FGA-Net needs at least 3 stages, not {len(features_per_stage)}")
         self.input_channels = input_channels
         self.size_multiple = 2 ** (len(features_per_stage) - 1)
-        self.inference_dtype: torch.dtype | None = None
+        self.compute_dtypes: dict[str, torch.dtype] = {}
         make_block = partial(ConvBlock, norm=norm, dropout=dropout)
         make_sda = partial(SDA, modulated=modulated, backend=deform_backend, zero_offsets=zero_offsets)
         make_bga = partial(BGA, norm=norm, fusion_kernel_size=fusion_kernel_size)
@@ -114,10 +121,10 @@ class FGANet(nn.Module):
             ``(batch, num_classes, H, W)``; with deep supervision six of them: the main output,
             decoder stages 4 to 1, the bottleneck.
         """
-        if self.training or self.inference_dtype is None or torch.is_autocast_enabled(x.device.type):
+        dtype = self.compute_dtypes.get(x.device.type)
+        if dtype is None:
             return self._logits(x)
-        # Prediction by nnU-Net on a CPU comes without autocast, and adds to the output in place.
-        with torch.autocast(x.device.type, self.inference_dtype, enabled=self.inference_dtype != torch.float32):
+        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             logits = self._logits(x)
         return [each.float() for each in logits] if isinstance(logits, list) else logits.float()
 

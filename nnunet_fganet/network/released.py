@@ -96,7 +96,7 @@ def _sda(theirs: str, ours: str) -> dict[str, str]:
 
 def _bga(theirs: str, ours: str) -> dict[str, str]:
     paths = {"encoder1": "low_fine", "encoder2": "low_coarse", "decoder1": "high_fine", "decoder2": "high_coarse"}
-    names = {}
+    names: dict[str, str] = {}
     for their_path, our_path in (paths | {"out": "fusion"}).items():
         names |= _layer(f"{theirs}{their_path}.0.", f"{ours}{our_path}.0.", _WEIGHT)
         names |= _layer(f"{theirs}{their_path}.1.", f"{ours}{our_path}.1.", _BATCH_NORM)

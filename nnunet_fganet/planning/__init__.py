@@ -1,0 +1,1 @@
+"""Plans for FGA-Net: patch, batch, network and training settings from the data."""

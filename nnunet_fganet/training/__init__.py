@@ -1,0 +1,1 @@
+"""Trainers, learning-rate schedule and training settings."""

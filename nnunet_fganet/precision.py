@@ -1,0 +1,48 @@
+"""Which number format training and prediction compute in."""
+
+import os
+
+import torch
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+ENVIRONMENT_VARIABLE = "FGANET_PRECISION"
+
+# Names that torch gives to bfloat16 matrix units: x86 (AMX, AVX-512) and Arm.
+_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+
+
+def cpu_has_bfloat16_units() -> bool:
+    """Whether this CPU multiplies bfloat16 in hardware, asked from the CPU.
+
+    Without such units torch still computes in bfloat16, many times slower than in float32.
+    """
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
+    capabilities = get_capabilities()
+    return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
+
+
+def compute_dtypes(setting: str = "auto") -> dict[str, torch.dtype]:
+    """Dtype to compute in by device type; a device that is not listed follows the caller's autocast.
+
+    Parameters
+    ----------
+    setting
+        One of :data:`PRECISIONS`, from the plans; the environment variable ``FGANET_PRECISION``
+        overrides it. ``auto``: bfloat16 on a CPU that has the units, float32 on other CPUs, and
+        nnU-Net's own mixed precision on GPUs.
+
+    Raises
+    ------
+    ValueError
+        The setting, or the variable, is none of :data:`PRECISIONS`.
+    """
+    setting = os.environ.get(ENVIRONMENT_VARIABLE) or setting
+    if setting not in PRECISIONS:
+        raise ValueError(
+            f"precision {setting!r} is not known; set {ENVIRONMENT_VARIABLE} (or precision in the plans) "
+            f"to one of {', '.join(PRECISIONS)}"
+        )
+    if setting == "auto":
+        return {"cpu": torch.bfloat16 if cpu_has_bfloat16_units() else torch.float32}
+    dtype = torch.float32 if setting == "float32" else torch.bfloat16
+    return {"cpu": dtype, "cuda": dtype}

@@ -1,0 +1,57 @@
+"""What our trainers share: a budget from the plans, and checkpoints that nothing can damage."""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_fganet.training.settings import TrainingSettings
+
+
+class BudgetTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with epochs, iterations and checkpoint interval from the plans.
+
+    Checkpoints are written beside and renamed, so that a killed training never leaves a truncated
+    one; a new training moves those of an earlier one aside instead of overwriting them.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.settings = TrainingSettings.from_configuration(self.configuration_manager.configuration)
+        self.num_epochs = self.settings.epochs
+        self.num_iterations_per_epoch = self.settings.iterations
+        self.num_val_iterations_per_epoch = self.settings.validation_iterations
+        self.save_every = self.settings.save_every
+
+    def on_train_start(self) -> None:
+        """Start, or go on with, a training; a new one first moves earlier checkpoints aside."""
+        if self.current_epoch == 0 and self.local_rank == 0:
+            self._move_earlier_checkpoints()
+        super().on_train_start()
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint beside ``filename`` and rename it."""
+        partial = f"{filename}.partial"
+        super().save_checkpoint(partial)
+        if self.local_rank == 0 and not self.disable_checkpointing:
+            Path(partial).replace(filename)
+
+    def _move_earlier_checkpoints(self) -> None:
+        folder = Path(self.output_folder)
+        earlier = sorted(folder.glob("checkpoint_*.pth"))
+        if not earlier:
+            return
+        aside = folder / f"earlier_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        aside.mkdir()
+        for checkpoint in earlier:
+            checkpoint.rename(aside / checkpoint.name)
+        self.print_to_log_file(f"Checkpoints of an earlier training moved to {aside} (--c would have continued it).")

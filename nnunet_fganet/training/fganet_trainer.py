@@ -1,0 +1,117 @@
+"""nnU-Net's trainer with FGA-Net, its loss and its schedule."""
+
+from typing import Any
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_fganet.loss.fganet_loss import FGANetLoss
+from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.training.budget_trainer import BudgetTrainer
+from nnunet_fganet.training.schedule import CosineSchedule
+from nnunet_fganet.training.settings import TrainingSettings
+
+FGANET_CLASS_NAME = "nnunet_fganet.network.fganet.FGANet"
+
+
+class nnUNetTrainerFGANet(BudgetTrainer):
+    """Trains FGA-Net: SGD, cosine annealing to zero over all epochs, Dice + clDice + cross-entropy.
+
+    With plans of ``fganet plan`` the network and all settings come from the plans; with stock plans
+    the released network and the defaults of :class:`nnunet_fganet.training.settings.TrainingSettings`
+    are used, on the patch and batch of the plans.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = self.settings.learning_rate
+        self.weight_decay = self.settings.weight_decay
+        self.epochs_to_zero = self.num_epochs
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build FGA-Net; nnU-Net calls this for training and for prediction.
+
+        Raises
+        ------
+        NotImplementedError
+            The configuration is not two-dimensional.
+        """
+        if len(configuration_manager.patch_size) != 2:
+            raise NotImplementedError("FGA-Net is a network for two-dimensional frames: use the configuration 2d")
+        from_plans = configuration_manager.network_arch_class_name == FGANET_CLASS_NAME
+        network = get_network_from_plans(
+            FGANET_CLASS_NAME,
+            configuration_manager.network_arch_init_kwargs if from_plans else {},
+            [],
+            num_input_channels,
+            num_output_channels,
+            allow_init=True,
+            deep_supervision=enable_deep_supervision,
+        )
+        settings = TrainingSettings.from_configuration(configuration_manager.configuration)
+        network.compute_dtypes = compute_dtypes(settings.precision)
+        return network
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
+        """SGD with Nesterov momentum, and a cosine schedule."""
+        optimizer = torch.optim.SGD(
+            self.network.parameters(),
+            self.initial_lr,
+            momentum=self.settings.momentum,
+            weight_decay=self.weight_decay,
+            nesterov=self.settings.momentum > 0,
+        )
+        return optimizer, CosineSchedule(optimizer, self.initial_lr, self.epochs_to_zero)
+
+    def _build_loss(self) -> FGANetLoss:
+        return FGANetLoss(
+            regions=self.label_manager.has_regions,
+            alpha=self.settings.alpha,
+            skeleton_iterations=self.settings.skeleton_iterations,
+            stage_weights=self.settings.stage_weights,
+            cross_entropy_weight=self.settings.cross_entropy_weight,
+            squared_denominator=self.settings.dice == "squared",
+            per_image=not self.configuration_manager.batch_dice,
+            ignore_label=self.label_manager.ignore_label,
+            distributed=self.is_ddp,
+        )
+
+    def _get_deep_supervision_scales(self) -> list[list[float]]:
+        # All six outputs have full resolution, so the loss needs the label once.
+        return [[1.0, 1.0]]
+
+
+class nnUNetTrainerFGANetPaperSchedule(nnUNetTrainerFGANet):
+    """The schedule as the paper prints it: learning rate 1e-8, ``CosineAnnealingLR`` with ``T_max`` 50.
+
+    The rate is zero at epochs 50 and 150 and back at its maximum at epoch 100. So small a rate
+    leaves the weights nearly as they were drawn; this trainer is here to show that.
+    """
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.initial_lr = 1e-8
+        self.epochs_to_zero = 50

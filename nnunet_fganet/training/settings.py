@@ -1,0 +1,83 @@
+"""What the plans say about training: ``configurations.2d.fganet``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from nnunet_fganet.precision import PRECISIONS
+
+PLANS_KEY = "fganet"
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a training; the field names are the keys in the plans.
+
+    Parameters
+    ----------
+    epochs, iterations, validation_iterations
+        Length: epochs, and training and validation batches an epoch.
+    learning_rate, momentum, weight_decay
+        Of SGD with Nesterov momentum; docs/training.md has the measurements behind them.
+    alpha, skeleton_iterations, stage_weights, cross_entropy_weight
+        See :class:`nnunet_fganet.loss.fganet_loss.FGANetLoss`.
+    dice
+        ``squared`` (paper) or ``linear`` (released code): the denominator of the soft Dice.
+    precision
+        See :func:`nnunet_fganet.precision.compute_dtypes`.
+    save_every
+        Epochs between two writings of ``checkpoint_latest.pth``.
+
+    Raises
+    ------
+    ValueError
+        A value is outside its range.
+    """
+
+    epochs: int = 180
+    iterations: int = 250
+    validation_iterations: int = 50
+    learning_rate: float = 0.01
+    momentum: float = 0.99
+    weight_decay: float = 5e-5
+    alpha: float = 0.25
+    skeleton_iterations: int = 10
+    stage_weights: tuple[float, ...] | None = None
+    cross_entropy_weight: float = 1.0
+    dice: str = "squared"
+    precision: str = "auto"
+    save_every: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "iterations", "validation_iterations", "save_every"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
+        _check(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and below 1")
+        _check(self.weight_decay >= 0, "weight_decay", self.weight_decay, "at least 0")
+        _check(0 <= self.alpha < 1, "alpha", self.alpha, "at least 0 and below 1")
+        _check(self.skeleton_iterations >= 1, "skeleton_iterations", self.skeleton_iterations, "at least 1")
+        _check(self.cross_entropy_weight >= 0, "cross_entropy_weight", self.cross_entropy_weight, "at least 0")
+        _check(self.dice in ("squared", "linear"), "dice", self.dice, "squared or linear")
+        _check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
+
+    @classmethod
+    def from_configuration(cls, configuration: Mapping[str, Any]) -> "TrainingSettings":
+        """Read a configuration of nnU-Net plans; stock plans, without our key, give the defaults.
+
+        Raises
+        ------
+        ValueError
+            The plans have a key that is not a setting, or a value outside its range.
+        """
+        given = dict(configuration.get(PLANS_KEY, {}))
+        unknown = given.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"the plans have settings under {PLANS_KEY!r} that are not known: {', '.join(unknown)}")
+        if given.get("stage_weights") is not None:
+            given["stage_weights"] = tuple(given["stage_weights"])
+        return cls(**given)
+
+
+def _check(holds: bool, name: str, value: object, expected: str) -> None:
+    if not holds:
+        raise ValueError(f"{name} must be {expected}, not {value}")

@@ -28,6 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plans-name", default=PLANS_NAME, help=f"name for nnU-Net's -p (default {PLANS_NAME})")
     parser.add_argument("--workers", type=int, default=2, help="processes that read and write frames (default 2)")
 
+    parser.add_argument("--force", action="store_true", help="replace other plans of the same name")
+
     data = parser.add_argument_group("patch and batch")
     data.add_argument(
         "--patch", type=int, nargs="+", metavar="PX", help="side, or height and width (default: up to 512)"
@@ -100,6 +102,7 @@ def options_from(arguments: argparse.Namespace) -> PlanningOptions:
         gpu_memory_gb=arguments.gpu_memory,
         network=_given(arguments, NETWORK_OPTIONS),
         training=training,
+        overwrite=arguments.force,
     )
     _check(options)
     return options

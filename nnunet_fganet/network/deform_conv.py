@@ -155,15 +155,15 @@ def _corners(offset: torch.Tensor, kernel_size: int) -> tuple[torch.Tensor, torc
 
 def _neighbours(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The two pixels around a position along one axis, and their linear weights (0 outside)."""
-    # From -1 outwards and from ``size`` outwards every weight is 0: clamping keeps infinite
-    # positions out of the arithmetic, and lets NaN through to the weights.
-    position = position.clamp(-1, size)
+    # Beyond these bounds every weight and gradient is 0 anyway: clamping keeps infinite positions out
+    # of the arithmetic, and lets NaN through to the weights. (Not at -1: there the gradient counts.)
+    position = position.clamp(-2, size + 1)
     floor = position.detach().floor()
     fraction = position - floor
     low = floor.nan_to_num(0).long()
     high = low + 1
     low_share = torch.where((low >= 0) & (low < size), 1 - fraction, 0)
-    high_share = torch.where(high < size, fraction, 0)
+    high_share = torch.where((high >= 0) & (high < size), fraction, 0)
     return low.clamp(0, size - 1), high.clamp(0, size - 1), low_share, high_share
 
 

@@ -1,5 +1,6 @@
 """nnU-Net's planner for FGA-Net: plans that hold the network and every training setting."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.network.fganet import RELEASED_FEATURES
@@ -42,6 +45,8 @@ class PlanningOptions:
     training
         Keyword arguments of :class:`nnunet_fganet.training.settings.TrainingSettings`. Without
         ``skeleton_iterations`` the thickest wire of the training labels decides.
+    overwrite
+        Replace other plans of the same name.
     """
 
     patch: tuple[int, int] | None = None
@@ -49,6 +54,7 @@ class PlanningOptions:
     gpu_memory_gb: float = PAPER_GPU_MEMORY_GB
     network: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
+    overwrite: bool = False
 
 
 class FGANetPlanner(ExperimentPlanner):
@@ -95,7 +101,8 @@ class FGANetPlanner(ExperimentPlanner):
         plan["patch_size"] = list(patch)
         plan["architecture"] = architecture
         plan["batch_size"] = self.options.batch or self._batch(architecture, patch, settings.skeleton_iterations)
-        plan[PLANS_KEY] = {name: value for name, value in asdict(settings).items() if value is not None}
+        # As JSON reads it back: the stage weights are a list there.
+        plan[PLANS_KEY] = json.loads(json.dumps({k: v for k, v in asdict(settings).items() if v is not None}))
         return plan
 
     def save_plans(self, plans: dict[str, Any]) -> None:
@@ -105,7 +112,18 @@ class FGANetPlanner(ExperimentPlanner):
             "inherits_from": CONFIGURATION,
             "architecture": stages_that_divide(self._stock_architecture, patch),
         }
+        recursive_fix_for_json_export(plans)
+        self._check_earlier_plans(plans)
         super().save_plans(plans)
+
+    def _check_earlier_plans(self, plans: dict[str, Any]) -> None:
+        """Plans made again are no change: an interrupted preprocessing goes on with the same command."""
+        file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
+        if self.options.overwrite or not file.is_file():
+            return
+        earlier = json.loads(file.read_text())["configurations"].get(CONFIGURATION)
+        if earlier != plans["configurations"][CONFIGURATION]:
+            raise InputError(f"{file} holds other plans: replace them with --force, or choose another --plans-name.")
 
     def _settings(self) -> TrainingSettings:
         training = dict(self.options.training)

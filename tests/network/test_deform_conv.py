@@ -1,0 +1,137 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
+
+KINDS = ["random", "far", "integer", "zero", "on_the_border"]
+
+
+def inputs(seed=0, batch=2, channels=3, out_channels=4, height=5, width=6, kernel_size=3, offsets="random"):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    taps = kernel_size * kernel_size
+    offset = {
+        "random": lambda: 2 * normal(batch, 2 * taps, height, width),
+        "far": lambda: 1e6 * normal(batch, 2 * taps, height, width),
+        "integer": lambda: normal(batch, 2 * taps, height, width).round(),
+        "zero": lambda: torch.zeros(batch, 2 * taps, height, width),
+        "on_the_border": lambda: torch.full((batch, 2 * taps, height, width), -1.0),
+    }[offsets]()
+    return {
+        "x": normal(batch, channels, height, width),
+        "offset": offset,
+        "weight": normal(out_channels, channels, kernel_size, kernel_size),
+        "bias": normal(out_channels),
+        "mask": torch.rand(batch, taps, height, width, generator=generator),
+    }
+
+
+@pytest.mark.parametrize("offsets", KINDS)
+@pytest.mark.parametrize("modulated", [False, True])
+def test_gather_agrees_with_torchvision(offsets, modulated):
+    tensors = inputs(offsets=offsets)
+    if not modulated:
+        tensors["mask"] = None
+    gathered = deform_conv2d(**tensors, backend="gather")
+    torch.testing.assert_close(gathered, deform_conv2d(**tensors, backend="torchvision"), rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 5),
+    height=st.integers(1, 8),
+    width=st.integers(1, 8),
+    kernel_size=st.sampled_from([1, 3, 5]),
+)
+def test_any_shape(seed, batch, channels, height, width, kernel_size):
+    tensors = inputs(seed, batch, channels, 2, height, width, kernel_size)
+    gathered = deform_conv2d(**tensors, backend="gather")
+    torch.testing.assert_close(gathered, deform_conv2d(**tensors, backend="torchvision"), rtol=1e-4, atol=1e-4)
+
+
+def test_zero_offsets_are_a_plain_convolution():
+    tensors = inputs(offsets="zero")
+    plain = torch.nn.functional.conv2d(tensors["x"], tensors["weight"], tensors["bias"], padding=1)
+    deformed = deform_conv2d(tensors["x"], tensors["offset"], tensors["weight"], tensors["bias"], backend="gather")
+    torch.testing.assert_close(deformed, plain, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("offsets", KINDS)
+def test_gradients_agree_with_torchvision(offsets):
+    gradients = {}
+    for backend in ("gather", "torchvision"):
+        tensors = {name: tensor.requires_grad_() for name, tensor in inputs(offsets=offsets).items()}
+        deform_conv2d(**tensors, backend=backend).square().sum().backward()
+        gradients[backend] = {name: tensor.grad for name, tensor in tensors.items()}
+    for name, gradient in gradients["gather"].items():
+        torch.testing.assert_close(gradient, gradients["torchvision"][name], rtol=1e-3, atol=1e-3, msg=name)
+
+
+def test_gradients_agree_with_finite_differences():
+    # Positions are computed in float32 whatever the input, so the step must be coarse; away from
+    # integer positions, where bilinear sampling has kinks.
+    tensors = inputs(batch=1, channels=2, out_channels=2, height=4, width=4)
+    offset = 0.5 + 0.2 * torch.sin(tensors["offset"])
+
+    def output(offset: torch.Tensor) -> torch.Tensor:
+        return deform_conv2d(tensors["x"], offset, tensors["weight"], tensors["bias"], tensors["mask"], "gather").sum()
+
+    gradient = torch.autograd.functional.jacobian(output, offset)
+    step = 1e-2
+    for index in [(0, 0, 1, 1), (0, 7, 2, 3), (0, 17, 0, 0)]:
+        change = torch.zeros_like(offset)
+        change[index] = step
+        numeric = (output(offset + change) - output(offset - change)) / (2 * step)
+        torch.testing.assert_close(gradient[index], numeric, rtol=2e-2, atol=2e-2)
+
+
+def test_infinite_offsets_read_zeros_and_nan_gives_nan():
+    tensors = inputs()
+    tensors["offset"][0] = float("inf")
+    tensors["offset"][1, 0, 0, 0] = float("nan")
+    out = deform_conv2d(**tensors, backend="gather")
+    torch.testing.assert_close(out[0], tensors["bias"].view(-1, 1, 1).expand_as(out[0]))
+    assert out[1, :, 0, 0].isnan().all()
+    assert out[1, :, 1:].isfinite().all()
+
+
+@pytest.mark.parametrize("backend", ["gather", "torchvision"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(backend, dtype):
+    tensors = inputs(height=16, width=16)
+    exact = deform_conv2d(**tensors, backend="torchvision")
+    half = deform_conv2d(**{name: tensor.to(dtype) for name, tensor in tensors.items()}, backend=backend)
+    assert half.dtype == dtype
+    # The reference sees the same rounded values, so that only the arithmetic differs.
+    rounded = deform_conv2d(**{name: tensor.to(dtype).float() for name, tensor in tensors.items()}, backend="torchvision")
+    assert (half.float() - rounded).norm() / rounded.norm() < 1e-2
+    assert (half.float() - exact).norm() / exact.norm() < 5e-2
+
+
+@pytest.mark.parametrize("backend", ["gather", "torchvision"])
+def test_autocast(backend):
+    tensors = inputs()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert deform_conv2d(**tensors, backend=backend).dtype == torch.bfloat16
+
+
+def test_module_has_torchvisions_parameters():
+    from torchvision.ops import DeformConv2d as Reference
+
+    ours, theirs = DeformConv2d(3, 4), Reference(3, 4, 3, padding=1)
+    ours.load_state_dict(theirs.state_dict())
+    tensors = inputs()
+    expected = theirs(tensors["x"], tensors["offset"])
+    torch.testing.assert_close(ours(tensors["x"], tensors["offset"]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_unknown_backend_is_named():
+    with pytest.raises(ValueError, match="cudnn"):
+        deform_conv2d(**inputs(), backend="cudnn")

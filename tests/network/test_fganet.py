@@ -1,0 +1,154 @@
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_fganet.network.fganet import PAPER_TEXT, FGANet
+from nnunet_fganet.network.sda import SDA
+
+WIDTHS = (8, 16, 16, 16, 16, 16)
+VARIANTS = {
+    "released": {},
+    "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 16, 16, 16, 32)},
+    "no_sda": {"sda": False},
+    "no_bga": {"bga": False},
+    "baseline": {"sda": False, "bga": False},
+    "instance_norm": {"norm": "instance", "dropout": 0.0},
+    "four_stages": {"features_per_stage": (8, 16, 32, 32)},
+}
+
+
+def small(deep_supervision=False, input_channels=1, num_classes=1, **arguments):
+    torch.manual_seed(0)
+    arguments = {"features_per_stage": WIDTHS, **arguments}
+    network = FGANet(input_channels, num_classes, deep_supervision, **arguments)
+    network.apply(network.initialize)
+    return network
+
+
+def moved(network):
+    """The same network with offsets that are not zero, so that sampling is really deformed."""
+    for module in network.modules():
+        if isinstance(module, SDA):
+            torch.nn.init.normal_(module.offset_conv.weight, std=0.1)
+    return network
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_forward_and_backward(variant):
+    network = moved(small(deep_supervision=True, input_channels=2, num_classes=3, **VARIANTS[variant]))
+    outputs = network(torch.randn(2, 2, 64, 96))
+    assert len(outputs) == len(network.encoder.stages)
+    assert {tuple(output.shape) for output in outputs} == {(2, 3, 64, 96)}
+    sum(output.square().mean() for output in outputs).backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
+    assert without == []
+
+
+def test_released_parameters():
+    assert sum(p.numel() for p in FGANet(3, 1).parameters()) == 45_149_860
+
+
+def test_paper_text_has_the_papers_widths():
+    network = FGANet(1, 1, **PAPER_TEXT)
+    assert [stage.block[4].out_channels for stage in network.decoder.stages] == [512, 256, 128, 64, 32]
+    assert network.encoder.stages[-1][-1][4].out_channels == 1024
+    assert network.decoder.stages[0].sda.modulated
+    assert network.decoder.stages[0].bga.fusion[0].kernel_size == (1, 1)
+
+
+@settings(max_examples=15, deadline=None)
+@given(height=st.integers(1, 100), width=st.integers(1, 100))
+def test_any_size(height, width):
+    assert small().eval()(torch.randn(1, 1, height, width)).shape == (1, 1, height, width)
+
+
+def test_padding_is_zeros_at_the_bottom_and_right():
+    network = moved(small()).eval()
+    x = torch.randn(1, 1, 70, 90)
+    padded = torch.nn.functional.pad(x, (0, 96 - 90, 0, 96 - 70))
+    torch.testing.assert_close(network(x), network(padded)[..., :70, :90])
+
+
+def test_state_dict_does_not_depend_on_deep_supervision():
+    with_heads, without = small(deep_supervision=True), small(deep_supervision=False)
+    without.load_state_dict(with_heads.state_dict())
+    x = torch.randn(1, 1, 64, 64)
+    torch.testing.assert_close(without.eval()(x), with_heads.eval()(x)[0])
+
+
+def test_pretrained_weights_leave_the_heads_out():
+    heads = [name for name in small().state_dict() if "seg_layers" in name]
+    assert len(heads) == 12
+    assert all(".seg_layers." in name for name in heads)
+
+
+def test_initialization_starts_with_plain_convolutions():
+    for module in small().modules():
+        if isinstance(module, SDA):
+            assert module.offset_conv.weight.abs().max() == 0
+    offsets = [m.offset_conv.weight for m in small(zero_offsets=False).modules() if isinstance(m, SDA)]
+    assert all(weight.abs().max() > 0 for weight in offsets)
+
+
+@pytest.mark.parametrize("arguments", [{"features_per_stage": (8, 16)}, {"features_per_stage": (8, 12, 16)}, {"norm": "group"}])
+def test_bad_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match=r"\d|group"):
+        small(**arguments)
+
+
+def test_bfloat16_by_compute_dtypes_gives_fresh_float32_logits():
+    network = small().eval()
+    x = torch.randn(1, 1, 64, 64)
+    exact = network(x)
+    network.compute_dtypes = {"cpu": torch.bfloat16}
+    half = network(x)
+    assert half.dtype == torch.float32
+    assert (half - exact).norm() / exact.norm() < 0.1
+    assert not torch.equal(half, exact)
+    half += 1  # nnU-Net adds to the output in place, under inference mode
+
+
+def test_autocast():
+    network = small(deep_supervision=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = network(torch.randn(2, 1, 64, 64))
+    assert {output.dtype for output in outputs} == {torch.bfloat16}
+    sum(output.float().mean() for output in outputs).backward()
+
+
+def test_channels_last():
+    network = moved(small()).eval()
+    x = torch.randn(2, 1, 64, 64)
+    expected = network(x)
+    last = copy.deepcopy(network).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(last(x.to(memory_format=torch.channels_last)), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_saved_and_loaded(tmp_path):
+    network = moved(small()).eval()
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    other = small().eval()
+    other.load_state_dict(torch.load(tmp_path / "weights.pth"))
+    x = torch.randn(1, 1, 64, 64)
+    assert torch.equal(other(x), network(x))
+
+
+@pytest.mark.slow
+def test_export():
+    network = moved(small()).eval()
+    x = torch.randn(1, 1, 70, 64)
+    exported = torch.export.export(network, (x,))
+    torch.testing.assert_close(exported.module()(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compile():
+    network = moved(small(features_per_stage=(8, 16, 16), deep_supervision=True, dropout=0.0))
+    compiled = torch.compile(copy.deepcopy(network))
+    x = torch.randn(1, 1, 64, 64)
+    for expected, actual in zip(network(x), compiled(x), strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-3)
+    sum(output.mean() for output in compiled(x)).backward()

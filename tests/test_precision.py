@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from nnunet_fganet import precision
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """A function that makes the CPU one with, or without, bfloat16 units."""
+    monkeypatch.delenv("FGANET_PRECISION", raising=False)
+
+    def pretend(**capabilities):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+    return pretend
+
+
+def test_auto_asks_the_cpu(cpu):
+    cpu(amx_bf16=True, avx512_bf16=True)
+    assert precision.compute_dtypes() == {"cpu": torch.bfloat16}
+    cpu(avx512_f=True, amx_bf16=False)
+    assert precision.compute_dtypes() == {"cpu": torch.float32}
+
+
+def test_plans_decide_and_the_environment_overrides(cpu, monkeypatch):
+    cpu(amx_bf16=True)
+    assert precision.compute_dtypes("float32")["cpu"] == torch.float32
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert precision.compute_dtypes("float32") == {"cpu": torch.bfloat16, "cuda": torch.bfloat16}
+    monkeypatch.setenv("FGANET_PRECISION", "auto")
+    assert precision.compute_dtypes("float32") == {"cpu": torch.bfloat16}
+
+
+def test_unknown_precision_names_the_variable(monkeypatch):
+    monkeypatch.setenv("FGANET_PRECISION", "float8")
+    with pytest.raises(ValueError, match="FGANET_PRECISION"):
+        precision.compute_dtypes()

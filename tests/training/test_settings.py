@@ -1,0 +1,41 @@
+import json
+from dataclasses import asdict
+
+import pytest
+
+from nnunet_fganet.training.settings import TrainingSettings
+
+
+def test_stock_plans_give_the_defaults():
+    assert TrainingSettings.from_configuration({"batch_size": 12}) == TrainingSettings()
+
+
+def test_settings_survive_the_plans_file():
+    settings = TrainingSettings(epochs=3, alpha=0.1, stage_weights=(1.0, 0.5), precision="float32", dice="linear")
+    plans = json.loads(json.dumps({"fganet": asdict(settings)}))
+    assert TrainingSettings.from_configuration(plans) == settings
+
+
+def test_unknown_key_is_named():
+    with pytest.raises(ValueError, match="epoch_s"):
+        TrainingSettings.from_configuration({"fganet": {"epoch_s": 3}})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("epochs", 0),
+        ("validation_iterations", 0),
+        ("learning_rate", 0.0),
+        ("momentum", 1.0),
+        ("weight_decay", -1.0),
+        ("alpha", 1.0),
+        ("skeleton_iterations", 0),
+        ("cross_entropy_weight", -0.5),
+        ("dice", "cubic"),
+        ("precision", "float64"),
+    ],
+)
+def test_value_outside_its_range_is_named(name, value):
+    with pytest.raises(ValueError, match=name):
+        TrainingSettings(**{name: value})

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_fganet.network.conv_block import norm_layer
+from nnunet_fganet.network.norm import norm_layer
 
 
 def upsample2(x: torch.Tensor) -> torch.Tensor:
@@ -20,7 +20,7 @@ class BGA(nn.Module):
     channels
         Channels of both inputs and of the output.
     norm
-        See :data:`nnunet_fganet.network.conv_block.NORMS`.
+        See :data:`nnunet_fganet.network.norm.NORMS`.
     fusion_kernel_size
         Kernel of the last convolution: 3 as released, 1 as in the paper's text.
     """

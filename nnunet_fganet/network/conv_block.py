@@ -1,15 +1,8 @@
-"""The two-convolution block of encoder and decoder, and the choice of normalisation layer."""
+"""The two-convolution block of encoder and decoder."""
 
 from torch import nn
 
-NORMS = {"batch": nn.BatchNorm2d, "instance": nn.InstanceNorm2d}
-
-
-def norm_layer(kind: str, channels: int) -> nn.Module:
-    """Normalisation with learnt scale and shift; ``kind`` is a key of :data:`NORMS`."""
-    if kind not in NORMS:
-        raise ValueError(f"normalisation {kind!r} is not known; choose one of {', '.join(NORMS)}")
-    return NORMS[kind](channels, affine=True)
+from nnunet_fganet.network.norm import norm_layer
 
 
 class ConvBlock(nn.Sequential):

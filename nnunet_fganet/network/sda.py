@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.network.deform_conv import DeformConv2d
+from nnunet_fganet.network.norm import InstanceNorm2d
 from nnunet_fganet.network.spatial_shift import spatial_shift
 
 KERNEL_SIZE = 3
@@ -40,7 +41,7 @@ class SDA(nn.Module):
         self.modulated = modulated
         self.zero_offsets = zero_offsets
         self.pointwise = nn.Conv2d(channels, channels, 1)
-        self.norm = nn.InstanceNorm2d(channels)
+        self.norm = InstanceNorm2d(channels)
         self.offset_conv = nn.Conv2d(channels, (3 if modulated else 2) * TAPS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend)
 

@@ -110,7 +110,9 @@ def test_half_precision(backend, dtype):
     half = deform_conv2d(**{name: tensor.to(dtype) for name, tensor in tensors.items()}, backend=backend)
     assert half.dtype == dtype
     # The reference sees the same rounded values, so that only the arithmetic differs.
-    rounded = deform_conv2d(**{name: tensor.to(dtype).float() for name, tensor in tensors.items()}, backend="torchvision")
+    rounded = deform_conv2d(
+        **{name: tensor.to(dtype).float() for name, tensor in tensors.items()}, backend="torchvision"
+    )
     assert (half.float() - rounded).norm() / rounded.norm() < 1e-2
     assert (half.float() - exact).norm() / exact.norm() < 5e-2
 

@@ -93,7 +93,9 @@ def test_initialization_starts_with_plain_convolutions():
     assert all(weight.abs().max() > 0 for weight in offsets)
 
 
-@pytest.mark.parametrize("arguments", [{"features_per_stage": (8, 16)}, {"features_per_stage": (8, 12, 16)}, {"norm": "group"}])
+@pytest.mark.parametrize(
+    "arguments", [{"features_per_stage": (8, 16)}, {"features_per_stage": (8, 12, 16)}, {"norm": "group"}]
+)
 def test_bad_arguments_are_refused(arguments):
     with pytest.raises(ValueError, match=r"\d|group"):
         small(**arguments)
@@ -134,6 +136,19 @@ def test_saved_and_loaded(tmp_path):
     other.load_state_dict(torch.load(tmp_path / "weights.pth"))
     x = torch.randn(1, 1, 64, 64)
     assert torch.equal(other(x), network(x))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_gradients_do_not_depend_on_the_backend(batch):
+    x = torch.randn(batch, 1, 64, 64)
+    gradients = []
+    for backend in ("gather", "torchvision"):
+        network = moved(small(deep_supervision=True, deform_backend=backend, norm="instance", dropout=0.0))
+        sum(output.square().mean() for output in network(x)).backward()
+        gradients.append({name: parameter.grad for name, parameter in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        difference = (gradient - gradients[1][name]).norm() / gradients[1][name].norm().clamp_min(1e-3)
+        assert difference < 1e-2, f"{name}: {difference}"
 
 
 @pytest.mark.slow

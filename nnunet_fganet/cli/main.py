@@ -41,7 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parse(arguments: list[str]):  # type: ignore[no-untyped-def]
     """Arguments of the command line -> (parsed namespace, the subcommand's ``run``)."""
-    parser = argparse.ArgumentParser(prog="fganet", description="FGA-Net for nnU-Net v2: guidewires in X-ray fluoroscopy.")
+    parser = argparse.ArgumentParser(
+        prog="fganet", description="FGA-Net for nnU-Net v2: guidewires in X-ray fluoroscopy."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)

@@ -22,17 +22,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
+Levels = NDArray[np.uint8]
+
 # Borders are searched for in a reduced frame; lengths are its pixels.
-_LONGEST_SIDE = 256
+_LONGEST_SIDE = 192
 _SMALLEST_BORDER = 5e-4  # share of the frame; noise makes smaller dark corners too
 _STEP_NEAR, _STEP_FAR = 1, 4  # the step is measured between these distances from the border
 
 # Grey levels: 255 is the frame's brightest value (its 99.5th percentile, spared by labels burnt in).
-_THRESHOLDS = range(6, 120, 6)
+_THRESHOLDS = range(8, 100, 12)  # closer than the smallest step
 _DARKEST = 64  # the median of an unexposed border is at most this
-_FLATNESS = 16  # between the 10th and the 90th percentile of the border
+_FLATNESS = 8  # between the 10th and the 90th percentile of the border
 _STEP = 14  # from the border's 90th percentile to the 10th of the pixels along it
 _DARKER_INSIDE = 0.05  # share of the window that may be darker than the border (contrast agent, metal)
+_SAME = 0.02  # pieces at two thresholds that differ by less are one border
 _CONCAVITY = 0.15  # share of the border that may lie in the window's convex hull
 
 
@@ -48,7 +52,7 @@ class Window:
         Share of the frame's pixels outside, 0 to 1.
     """
 
-    mask: NDArray[np.bool_]
+    mask: Mask
     removed: float
 
 
@@ -68,105 +72,104 @@ def clean_border(frame: NDArray[np.integer]) -> tuple[NDArray[np.integer], Windo
     window = find_window(frame)
     if window.removed == 0:
         return frame, window
-    return np.where(window.mask, frame, 0).astype(frame.dtype), window
+    return frame * window.mask, window
 
 
 def find_window(frame: NDArray[np.integer]) -> Window:
     """Find the convex window that an unexposed border leaves; the whole frame where there is none."""
     whole = Window(np.ones(frame.shape, dtype=bool), 0.0)
-    brightest = np.percentile(frame[::2, ::2], 99.5)
+    brightest = np.percentile(frame[::4, ::4], 99.5)
     if brightest == 0 or min(frame.shape) < 8 * _STEP_FAR:
         return whole
-    levels = cv2.convertScaleAbs(frame, alpha=255 / brightest)
+    levels = np.asarray(cv2.convertScaleAbs(frame, alpha=255 / brightest), dtype=np.uint8)
     reduction = max(1.0, max(frame.shape) / _LONGEST_SIDE)
     size = (round(frame.shape[1] / reduction), round(frame.shape[0] / reduction))
-    reduced = cv2.resize(levels, size, interpolation=cv2.INTER_AREA)
-    borders = _find_borders(cv2.medianBlur(reduced, 5))
+    reduced = cv2.medianBlur(cv2.resize(levels, size, interpolation=cv2.INTER_AREA), 5)
+    borders = _find_borders(np.asarray(reduced, dtype=np.uint8))
     if not borders:
         return whole
-    mask = _outline_window(cv2.medianBlur(levels, 3), borders, round(reduction))
-    return Window(mask, float(1 - mask.mean()))
+    mask = _outline_window(np.asarray(cv2.medianBlur(levels, 3), dtype=np.uint8), borders)
+    return Window(mask, 1 - np.count_nonzero(mask) / mask.size)
 
 
 @dataclass(frozen=True)
 class _Border:
     """One unexposed piece at the edge of the reduced frame, and the level half-way up its step."""
 
-    mask: NDArray[np.uint8]
+    mask: Mask
     half_level: float
-    step: float
 
 
-def _find_borders(levels: NDArray[np.uint8]) -> list[_Border]:
-    """Of all dark pieces at the edge, at all thresholds, those that pass; of nested ones the sharpest."""
-    candidates = [
-        border
-        for threshold in _THRESHOLDS
-        for piece in _pieces_at_edge(levels <= threshold)
-        if (border := _judge(levels, piece)) is not None
-    ]
-    candidates.sort(key=lambda border: -border.step)
-    taken = np.zeros(levels.shape, dtype=bool)
-    chosen = []
-    for border in candidates:
-        if not taken[border.mask > 0].any():
-            taken |= border.mask > 0
-            chosen.append(border)
-    return chosen
+def _find_borders(levels: Levels) -> list[_Border]:
+    """All dark pieces at the edge, at any threshold, that pass."""
+    borders: list[_Border] = []
+    found = np.zeros(levels.shape, dtype=bool)
+    for threshold in _THRESHOLDS:
+        dark = levels <= threshold
+        if (dark & ~found).sum() < _SMALLEST_BORDER * dark.size:
+            continue
+        pieces = _pieces_at_edge(dark)
+        inside = levels[~np.any(pieces, axis=0)]
+        for piece in pieces:
+            # A step is there at many thresholds; judging it once is enough.
+            if (piece & ~found).sum() <= _SAME * piece.sum():
+                continue
+            border = _judge(levels, piece, inside)
+            if border is not None:
+                borders.append(border)
+                found |= piece
+    return borders
 
 
-def _pieces_at_edge(dark: NDArray[np.bool_]) -> list[NDArray[np.uint8]]:
-    """Connected dark pieces that touch the edge of the frame and are large enough, as 0/1 masks."""
+def _pieces_at_edge(dark: Mask) -> list[Mask]:
+    """Connected dark pieces that touch the edge of the frame and are large enough."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(dark.view(np.uint8), connectivity=4)
-    edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    large = [n for n in np.unique(edge) if n > 0 and stats[n, cv2.CC_STAT_AREA] >= _SMALLEST_BORDER * dark.size]
-    return [(labels == n).view(np.uint8) for n in large]
+    at_edge = set(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]).tolist()) - {0}
+    large = [n for n in at_edge if stats[n, cv2.CC_STAT_AREA] >= _SMALLEST_BORDER * dark.size]
+    return [np.asarray(labels == n) for n in sorted(large)]
 
 
-def _judge(levels: NDArray[np.uint8], piece: NDArray[np.uint8]) -> _Border | None:
-    """Return the piece as a border if it is dark, flat, ends in a step and leaves a convex window."""
-    low, median, high = np.percentile(levels[piece > 0], [10, 50, 90])
+def _judge(levels: Levels, piece: Mask, inside: Levels) -> _Border | None:
+    """Return the piece as a border if it is dark, flat, ends in a step and leaves a convex window.
+
+    ``inside`` holds the grey levels of all pixels that belong to no dark piece at the edge.
+    """
+    low, median, high = np.percentile(levels[piece], [10, 50, 90])
     if median > _DARKEST or high - low > _FLATNESS:
         return None
-    along = _grown(piece, _STEP_FAR) & ~_grown(piece, _STEP_NEAR) & 1
-    if not along.any():
+    along = _grown(piece, _STEP_FAR) & ~_grown(piece, _STEP_NEAR)
+    if not along.any() or inside.size == 0:
         return None
-    nearly_all, typical = np.percentile(levels[along > 0], [10, 50])
-    step = nearly_all - high
-    if step < _STEP or (levels[piece == 0] < median).mean() > _DARKER_INSIDE:
+    nearly_all, typical = np.percentile(levels[along], [10, 50])
+    if nearly_all - high < _STEP or (inside < median).mean() > _DARKER_INSIDE:
         return None
-    window = _largest_piece(1 - piece)
-    if (_convex_hull(window) & piece).sum() > _CONCAVITY * piece.sum():
+    if (_convex_hull(~piece) & piece).sum() > _CONCAVITY * piece.sum():
         return None
-    return _Border(piece, half_level=(median + min(typical, 2 * nearly_all)) / 2, step=step)
+    return _Border(piece, half_level=(median + min(typical, 2 * nearly_all)) / 2)
 
 
-def _outline_window(levels: NDArray[np.uint8], borders: list[_Border], reduction: int) -> NDArray[np.bool_]:
+def _outline_window(levels: Levels, borders: list[_Border]) -> Mask:
     """Outline the window in the full frame: its edge is where the step is half-way up."""
-    outside = np.zeros(levels.shape, dtype=np.uint8)
+    half_levels = np.full(borders[0].mask.shape, -1, dtype=np.float32)  # -1: no border near
     for border in borders:
-        near = cv2.resize(_grown(border.mask, 2), levels.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        outside |= near & (levels <= border.half_level)
+        near = _grown(border.mask, 2)
+        half_levels[near] = np.maximum(half_levels[near], border.half_level)
+    outside = levels <= cv2.resize(half_levels, levels.shape[::-1], interpolation=cv2.INTER_NEAREST)
     # Opening takes away what sticks to the window from outside, such as labels burnt into the frame.
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    window = cv2.morphologyEx(1 - outside, cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_REPLICATE)
-    return _convex_hull(_largest_piece(window)).astype(bool)
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (5, 5))
+    window = cv2.morphologyEx((~outside).view(np.uint8), cv2.MORPH_OPEN, kernel, borderType=cv2.BORDER_REPLICATE)
+    return _convex_hull(np.asarray(window, dtype=bool))
 
 
-def _grown(mask: NDArray[np.uint8], pixels: int) -> NDArray[np.uint8]:
-    return cv2.dilate(mask, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * pixels + 1, 2 * pixels + 1)))
+def _grown(mask: Mask, pixels: int) -> Mask:
+    kernel = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * pixels + 1, 2 * pixels + 1))
+    return np.asarray(cv2.dilate(mask.view(np.uint8), kernel), dtype=bool)
 
 
-def _largest_piece(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
-    if len(stats) == 1:
-        return mask
-    return (labels == 1 + np.argmax(stats[1:, cv2.CC_STAT_AREA])).view(np.uint8)
-
-
-def _convex_hull(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = np.zeros_like(mask)
+def _convex_hull(mask: Mask) -> Mask:
+    """Convex hull of the largest piece of a mask."""
+    contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    filled = np.zeros(mask.shape, dtype=np.uint8)
     if contours:
-        cv2.fillConvexPoly(filled, cv2.convexHull(np.concatenate(contours)), 1)
-    return filled
+        cv2.fillConvexPoly(filled, cv2.convexHull(max(contours, key=cv2.contourArea)), 1)
+    return filled.astype(bool)

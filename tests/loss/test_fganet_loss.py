@@ -37,7 +37,9 @@ def test_golden_skeletons(golden):
 
 def test_golden_losses(golden):
     def loss(**arguments):
-        return FGANetLoss(regions=True, squared_denominator=False, **arguments)(golden["logits"], golden["target"]).item()
+        return FGANetLoss(regions=True, squared_denominator=False, **arguments)(
+            golden["logits"], golden["target"]
+        ).item()
 
     dice = loss(alpha=0.0, cross_entropy_weight=0)
     mixed = loss(alpha=0.25, cross_entropy_weight=0)

@@ -1,0 +1,124 @@
+"""Finds frames and their masks in the layouts that people keep them in (``docs/data.md`` shows them)."""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from dataset_conversion import labelme
+from dataset_conversion.frame import SPLITS, Frame
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.frames.reading import is_image
+
+_IMAGES = "images"
+_MASKS = ("masks", "labels")
+
+
+def find_frames(source: Path) -> list[Frame]:
+    """Find all frames below ``source``, sorted by their path.
+
+    Wherever a folder ``images`` lies, its frames (subfolders included) belong to the masks or Labelme files of
+    the same names in ``masks`` or ``labels`` beside it. Where there is no folder ``images``, or it has no masks
+    beside it, Labelme files name their frames.
+
+    Raises
+    ------
+    InputError
+        No frames, a mask or an image is missing, or two files of one name.
+    """
+    if not source.is_dir():
+        raise InputError(f"{source} is no folder: give the folder that holds frames and masks.")
+    frames: list[Frame] = []
+    for images in _image_folders(source):
+        masks = [folder for name in _MASKS if (folder := images.parent / name).is_dir()]
+        frames += _pair(source, images, masks) if masks else _annotated_frames(source, images)
+    frames = frames or _annotated_frames(source, source)
+    if not frames:
+        raise InputError(
+            f"{source} holds no frames: it needs folders images and masks, or Labelme files; "
+            "any other layout can be listed in a table given by --manifest."
+        )
+    return sorted(frames, key=lambda frame: frame.source)
+
+
+def describe_place(path: Path, source: Path) -> dict[str, object]:
+    """``source``, ``split`` and ``folders`` of a frame, from where its file lies."""
+    relative = Path(os.path.relpath(path, source))
+    parents = [part for part in relative.parts[:-1] if part.lower() != _IMAGES]
+    split = next((part.lower() for part in parents if part.lower() in SPLITS), SPLITS[0])
+    folders = tuple(part for part in parents if part.lower() not in SPLITS)
+    return {"source": relative.as_posix(), "split": split, "folders": folders}
+
+
+def _image_folders(source: Path) -> list[Path]:
+    """Folders called ``images`` in which no other such folder is nested above."""
+    found = []
+    for folder, subfolders, _ in os.walk(source):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        found += [Path(folder, name) for name in subfolders if name.lower() == _IMAGES]
+        subfolders[:] = [name for name in subfolders if name.lower() != _IMAGES]
+    return found
+
+
+def _pair(source: Path, images: Path, mask_folders: list[Path]) -> list[Frame]:
+    """Frames of a folder with the masks of the same names in the folders beside it."""
+    by_name = _by_name(images, (path for path in _files(images) if is_image(path)), "frames")
+    masks: dict[str, Path] = {}
+    for folder in mask_folders:
+        masks |= _by_name(folder, (path for path in _files(folder) if is_image(path) or _is_json(path)), "masks")
+    for name, image in by_name.items():
+        if name not in masks:
+            raise InputError(
+                f"{image} has no mask {mask_folders[0] / name}.*: add it (all black where there is no wire), "
+                "or take the frame out."
+            )
+    for name, mask in masks.items():
+        if name not in by_name:
+            raise InputError(f"{mask} has no image {images / name}.*: add the frame, or take the mask out.")
+    return [Frame(image, masks[name], **describe_place(image, source)) for name, image in by_name.items()]  # type: ignore[arg-type]
+
+
+def _annotated_frames(source: Path, folder: Path) -> list[Frame]:
+    """Frames that Labelme files name or embed."""
+    files = list(_files(folder))
+    frames: list[Frame] = []
+    for path in filter(_is_json, files):
+        annotation = labelme.read_annotation(path, source)
+        if annotation is not None:
+            place = annotation.image if annotation.embedded is None else path
+            frames.append(Frame(place, path, **describe_place(place, source)))  # type: ignore[arg-type]
+    _by_name(folder, {frame.image: frame.image for frame in frames}, "frames")
+    first: dict[Path, Frame] = {}
+    for frame in frames:
+        if (other := first.setdefault(frame.image, frame)) is not frame:
+            raise InputError(f"{other.mask} and {frame.mask} both belong to {frame.image}: take one of them out.")
+    if frames:
+        annotated = {frame.mask.with_suffix("") for frame in frames} | {frame.image.with_suffix("") for frame in frames}
+        for image in filter(is_image, files):
+            if image.with_suffix("") not in annotated:
+                raise InputError(
+                    f"{image} has no Labelme file: save one (empty where there is no wire), or take the frame out."
+                )
+    return frames
+
+
+def _files(folder: Path) -> Iterable[Path]:
+    """All files below, in a fixed order, hidden ones and those in hidden folders left out."""
+    for place, subfolders, names in os.walk(folder):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() == ".json"
+
+
+def _by_name(folder: Path, paths: Iterable[Path], what: str) -> dict[str, Path]:
+    """Files by their path in the folder without the ending; raises where two are alike."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        found[os.path.relpath(path.with_suffix(""), folder)].append(path)
+    for same in found.values():
+        if len(same) > 1:
+            raise InputError(f"{same[0]} and {same[1].name} are two {what} of one name: take one of them out.")
+    return {name: same[0] for name, same in found.items()}

@@ -1,0 +1,75 @@
+"""Where the data set goes, and what is in the way there."""
+
+import os
+import re
+import shlex
+from pathlib import Path
+
+from nnunet_fganet.errors import InputError
+
+_HIGHEST_ID = 999  # nnU-Net reads the id from three digits
+
+
+def find_target(out: Path | None, dataset_id: int, name: str, force: bool) -> Path:
+    """Path of the data set to make, ``DatasetXXX_Name``.
+
+    Parameters
+    ----------
+    out
+        Folder to make it in; None for ``$nnUNet_raw``.
+    dataset_id, name
+        As nnU-Net knows the data set.
+    force
+        A data set of the same id and name may be there.
+
+    Raises
+    ------
+    InputError
+        No folder is given, id or name are not usable, or the id is in use.
+    """
+    if not 1 <= dataset_id <= _HIGHEST_ID:
+        raise InputError(f"--id {dataset_id} is not possible: nnU-Net knows ids from 1 to {_HIGHEST_ID}.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise InputError(f"--name {name!r} is not possible: use letters, digits, _ and -.")
+    raw = _nnunet_folder("nnUNet_raw")
+    folder = out or raw
+    if folder is None:
+        raise InputError(
+            "nnUNet_raw is not set: export nnUNet_raw=/path/to/nnUNet_raw, or name a folder with --out DIR."
+        )
+    target = folder / f"Dataset{dataset_id:03d}_{name}"
+    in_nnunet = raw is not None and folder.resolve() == raw.resolve()
+    others = [_nnunet_folder("nnUNet_preprocessed"), _nnunet_folder("nnUNet_results")] if in_nnunet else []
+    _check_id(target, [folder, *(other for other in others if other is not None)])
+    if target.exists() and not force:
+        raise InputError(f"{target} exists already: choose another --id, or replace it with --force.")
+    if target.exists() and any(target.iterdir()) and not (target / "dataset.json").is_file():
+        raise InputError(f"{target} is no nnU-Net data set (it has no dataset.json): move it away, it is not replaced.")
+    return target
+
+
+def _check_id(target: Path, folders: list[Path]) -> None:
+    """NnU-Net refuses an id that has two names in any of its folders."""
+    prefix = target.name.partition("_")[0]
+    for folder in folders:
+        for other in sorted(folder.glob(f"{prefix}*")):
+            if other.is_dir() and other.name != target.name:
+                number = int(prefix.removeprefix("Dataset"))
+                raise InputError(f"{other} uses the id {number} already: choose another --id, or remove it.")
+
+
+def describe_stale(target: Path) -> list[str]:
+    """Sentences on what nnU-Net made from the data set that was replaced, with the commands that remove it."""
+    sentences = []
+    for variable, what in (("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results", "trained on")):
+        folder = _nnunet_folder(variable)
+        if folder is not None and (stale := folder / target.name).is_dir():
+            sentences.append(
+                f"Stale, {what} from the replaced data: remove it with\n    rm -r {shlex.quote(str(stale))}"
+            )
+    return sentences
+
+
+def _nnunet_folder(variable: str) -> Path | None:
+    value = os.environ.get(variable)
+    return Path(value) if value else None

@@ -1,0 +1,129 @@
+"""The data set on disk: nnU-Net's raw layout, the folds, and the record of the frames."""
+
+import csv
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dataset_conversion import labelme
+from dataset_conversion.frame import Frame
+from dataset_conversion.masks import read_mask
+from dataset_conversion.splits import Fold
+from nnunet_fganet import __version__
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.frames.collimation import clean_border
+from nnunet_fganet.frames.reading import decode_frame, read_bytes
+from nnunet_fganet.frames.writing import write_png
+
+# A region of [1, 1] is one sigmoid output; nnU-Net reads a list of one element as a plain label.
+LABELS: dict[str, dict[str, object]] = {
+    "region": {"labels": {"background": 0, "guidewire": [1, 1]}, "regions_class_order": [1]},
+    "plain": {"labels": {"background": 0, "guidewire": 1}},
+}
+_FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
+FRAMES_FILE = "frames.csv"
+FRAMES_COLUMNS = ("case", "split", "sequence", "patient", "source", "sha256", "spacing_mm", "time_s")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came out of one frame.
+
+    Attributes
+    ----------
+    sha256
+        Of the file that held the image, in hexadecimal.
+    removed
+        Share of the frame's pixels that were set to zero, 0 to 1.
+    wire
+        Share of the frame's pixels that are labelled.
+    wire_outside
+        Number of labelled pixels that lie where the frame was set to zero.
+    """
+
+    sha256: str
+    removed: float
+    wire: float
+    wire_outside: int
+
+
+def make_folders(folder: Path) -> None:
+    """Make the data set's four folders."""
+    for names in _FOLDERS.values():
+        for name in names:
+            (folder / name).mkdir(parents=True)
+
+
+def write_frame(frame: Frame, folder: Path, source: Path, threshold: int | None, line_width: int) -> Written:
+    """Write ``<case>_0000.png``, its collimated border set to zero, and the label ``<case>.png``.
+
+    Raises
+    ------
+    InputError
+        Image or mask cannot be used, or their sizes differ.
+    """
+    content = read_bytes(frame.image)
+    annotation = labelme.read_annotation(frame.mask, source) if frame.mask.suffix.lower() == ".json" else None
+    embedded = annotation.embedded if annotation is not None and frame.image == frame.mask else None
+    image = decode_frame(content if embedded is None else embedded, frame.image)
+    if annotation is not None:
+        label = labelme.draw_mask(annotation, (image.shape[0], image.shape[1]), line_width)
+    elif frame.mask.suffix.lower() == ".json":
+        raise InputError(f"{frame.mask} is no Labelme file (it has no shapes): save it again in Labelme.")
+    else:
+        label = read_mask(frame.mask, threshold)
+    if label.shape != image.shape:
+        raise InputError(
+            f"{frame.mask} has {_size(label)} pixels and its frame {frame.image} has {_size(image)}: "
+            "export both in one size."
+        )
+    image, window = clean_border(image)
+    images, labels = (folder / name for name in _FOLDERS[frame.split])
+    write_png(images / f"{frame.case}_0000.png", image)
+    write_png(labels / f"{frame.case}.png", label)
+    outside = int(np.count_nonzero(label > window.mask))
+    wire = np.count_nonzero(label) / label.size
+    return Written(hashlib.sha256(content).hexdigest(), window.removed, wire, outside)
+
+
+def _size(pixels: NDArray[np.integer]) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+
+
+def write_dataset_json(folder: Path, name: str, labels: str, training_cases: int) -> None:
+    """Write ``dataset.json``; nnU-Net knows no special normalisation for a channel "xray" and takes z-score."""
+    content = {
+        "name": name,
+        "description": "Guidewires in X-ray fluoroscopy",
+        "channel_names": {"0": "xray"},
+        **LABELS[labels],
+        "numTraining": training_cases,
+        "file_ending": ".png",
+        "overwrite_image_reader_writer": "NaturalImage2DIO",
+        "converted_by": f"nnunet_fganet {__version__}",
+    }
+    _write_json(folder / "dataset.json", content)
+
+
+def write_folds(folder: Path, folds: Sequence[Fold]) -> None:
+    """Write ``splits_final.json``, which nnU-Net's planner copies to the preprocessed data."""
+    _write_json(folder / "splits_final.json", folds)
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def write_frames_csv(folder: Path, frames: Sequence[Frame], written: Sequence[Written]) -> None:
+    """Write ``frames.csv``: where every frame came from."""
+    with (folder / FRAMES_FILE).open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file)
+        table.writerow(FRAMES_COLUMNS)
+        for frame, result in zip(frames, written, strict=True):
+            known = (frame.case, frame.split, frame.sequence, frame.patient, frame.source)
+            table.writerow([*known, result.sha256, frame.spacing_mm, frame.time_s])

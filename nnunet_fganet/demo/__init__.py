@@ -1,0 +1,1 @@
+"""``make demo``: the whole pipeline on phantom frames, from nothing to scores, on the CPU."""

@@ -1,0 +1,135 @@
+"""``python -m nnunet_fganet.demo``: phantom, convert, plan, train, predict, score."""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from nnunet_fganet.cli.doctor import describe_cpu
+from nnunet_fganet.demo.picture import PicturedFrame, evenly_spaced, write_contact_sheet
+from nnunet_fganet.demo.scores import FrameScore, measure_latency, read_mask, score_frames, table_of, write_scores
+from nnunet_fganet.demo.steps import Step, run_steps
+from nnunet_fganet.demo.watchers import EpochWatcher, FrameWatcher, keep_silent
+from nnunet_fganet.errors import InputError
+
+FOLDER = Path("demo")
+DATASET = "Dataset501_TCGSeg"
+TRAINER, PLANS = "nnUNetTrainerFGANet", "nnUNetFGANetPlans"
+
+# Chosen so that two CPU cores learn something in about seven minutes: docs/results.md has the run.
+PHANTOM = {"--sequences": 60, "--frames": 6, "--size": 128, "--seed": 1}
+EPOCHS = 30
+TRAINING = {
+    "--epochs": EPOCHS,
+    "--iterations": 25,
+    "--validation-iterations": 3,
+    "--batch": 8,
+    "--learning-rate": 0.02,
+    "--momentum": 0.95,
+    "--dropout": 0,
+}
+WIDTHS = (8, 16, 32, 64, 128, 128)
+PICTURED_FRAMES = 8
+TIMED_FRAMES = 20
+
+
+def main(folder: Path = FOLDER) -> int:
+    """Run what is not done yet, score, and name picture and table; returns the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    folder = folder.absolute()
+    print(f"The pipeline on phantom frames, on the CPU, in {folder}. Ctrl-C stops it; make demo goes on from there.")
+    try:
+        run_steps(steps(folder), folder, environment(folder))
+        report(folder)
+    except InputError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ndemo: interrupted; make demo goes on from here, make clean removes what there is.", file=sys.stderr)
+        return 130
+    return 0
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Environment of the commands: nnU-Net's folders inside ``folder``, workers for two cores."""
+    nnunet_folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for path in nnunet_folders.values():
+        Path(path).mkdir(parents=True, exist_ok=True)
+    workers = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "2"}
+    return {**os.environ, **nnunet_folders, **workers, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
+
+
+def steps(folder: Path) -> list[Step]:
+    """Commands of the demo, in order."""
+    phantom, raw, predictions = folder / "phantom", folder / "nnUNet_raw" / DATASET, folder / "predictions"
+    names = ["-tr", TRAINER, "-p", PLANS]
+    predict = ["-i", raw / "imagesTs", "-o", predictions, "-d", "501", "-c", "2d", "-f", "0", *names, "-device", "cpu"]
+    return [
+        Step(
+            "phantom",
+            "Draw phantom sequences with known guidewires",
+            _command("fganet", "phantom", phantom, *_options(PHANTOM)),
+            phantom,
+        ),
+        Step("convert", "Convert them to an nnU-Net data set", _command("fganet", "convert", phantom), raw),
+        Step(
+            "plan",
+            "Plan and preprocess for a small FGA-Net",
+            _command("fganet", "plan", "501", *_options(TRAINING), "--widths", *WIDTHS),
+            folder / "nnUNet_preprocessed" / DATASET,
+            watch=keep_silent,
+        ),
+        Step(
+            "train",
+            "Train with nnU-Net (about seven minutes on two cores)",
+            _command("nnUNetv2_train", "501", "2d", "0", *names, "-device", "cpu"),
+            folder / "nnUNet_results" / DATASET,
+            resume=["--c"],
+            watch=EpochWatcher(EPOCHS),
+        ),
+        Step(
+            "predict",
+            "Predict the frames of sequences that were not trained on",
+            _command("nnUNetv2_predict", *predict, "-npp", "1", "-nps", "1"),
+            predictions,
+            watch=FrameWatcher(),
+        ),
+    ]
+
+
+def report(folder: Path) -> None:
+    """Score the predictions; print the table, write it beside the picture, name both."""
+    raw, predictions = folder / "nnUNet_raw" / DATASET, folder / "predictions"
+    print("\nScores", flush=True)
+    scores = score_frames(raw / "labelsTs", predictions)
+    frames = [raw / "imagesTs" / f"{score.case}_0000.png" for score in scores]
+    model = folder / "nnUNet_results" / DATASET / f"{TRAINER}__{PLANS}__2d"
+    latency = measure_latency(model, evenly_spaced(frames, TIMED_FRAMES))
+    table = table_of(scores, latency, describe_cpu())
+    (folder / "scores.md").write_text(table, encoding="utf-8")
+    write_scores(folder / "scores.csv", scores)
+    pictured = [_pictured(score, raw, predictions) for score in evenly_spaced(scores, PICTURED_FRAMES)]
+    write_contact_sheet(folder / "overlays.png", pictured)
+    print(f"\n{table}")
+    print(f"Table:   {folder / 'scores.md'} (each frame: {folder / 'scores.csv'})")
+    print(f"Picture: {folder / 'overlays.png'}")
+
+
+def _pictured(score: FrameScore, raw: Path, predictions: Path) -> PicturedFrame:
+    frame = read_mask(raw / "imagesTs" / f"{score.case}_0000.png")
+    label, prediction = read_mask(raw / "labelsTs" / f"{score.case}.png"), read_mask(predictions / f"{score.case}.png")
+    return PicturedFrame(score.case, frame, label, prediction, score.counts.dice)
+
+
+def _command(program: str, *arguments: object) -> list[str]:
+    """Name a program of this Python environment with its arguments."""
+    return [str(Path(sys.executable).with_name(program)), *map(str, arguments)]
+
+
+def _options(options: Mapping[str, float]) -> list[str]:
+    return [str(word) for option in options.items() for word in option]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

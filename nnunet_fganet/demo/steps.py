@@ -1,0 +1,171 @@
+"""Steps that run a command each, remember that they are done, and go on where they were interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from typing import IO
+
+from nnunet_fganet.errors import InputError
+
+LAST_LINES = 15
+SECONDS_TO_STOP = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command of the demo.
+
+    Parameters
+    ----------
+    name
+        One word; names the log file and the record of the step.
+    title
+        What the step does, for the terminal.
+    command
+        Program and arguments.
+    result
+        Folder that the command makes. It is removed before the step starts anew.
+    resume
+        Arguments that make the command go on with a result that is half there; a step without
+        them starts anew.
+    watch
+        Called with every line that the command writes; what it returns is shown on the terminal,
+        everything goes to the log file. ``None``: the command writes to the terminal itself.
+    """
+
+    name: str
+    title: str
+    command: Sequence[str]
+    result: Path
+    resume: Sequence[str] = ()
+    watch: Callable[[str], str | None] | None = None
+
+
+def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str]) -> None:
+    """Run those steps that are not done, in order; once one had to run anew, all later ones do.
+
+    Parameters
+    ----------
+    steps
+        The steps; each needs what those before it made.
+    folder
+        Where records (``steps/NAME.json``) and logs (``logs/NAME.log``) are kept.
+    environment
+        Environment of the commands.
+
+    Raises
+    ------
+    InputError
+        A command failed; the sentence names its log file.
+    """
+    anew = False
+    for number, step in enumerate(steps, start=1):
+        record = folder / "steps" / f"{step.name}.json"
+        state = None if anew else _recorded_state(record, step)
+        print(f"\n[{number}/{len(steps)}] {step.title}", flush=True)
+        if state == "done" and step.result.exists():
+            print("      done before (make clean starts from the beginning)")
+            continue
+        going_on = state == "started" and bool(step.resume)
+        anew = anew or not going_on
+        _run_step(step, record, folder / "logs" / f"{step.name}.log", going_on, environment)
+
+
+def _run_step(step: Step, record: Path, log: Path, going_on: bool, environment: Mapping[str, str]) -> None:
+    if not going_on:
+        rmtree(step.result, ignore_errors=True)
+    command = [*step.command, *(step.resume if going_on else ())]
+    print(f"      {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
+    _write_record(record, step, "started")
+    started = time.monotonic()
+    code = run_command(command, environment, log, step.watch)
+    if code != 0:
+        raise InputError(f"step '{step.name}' of the demo failed with exit code {code}{_where_to_look(step, log)}.")
+    _write_record(record, step, "done")
+    print(f"      {time.monotonic() - started:.0f} s", flush=True)
+
+
+def run_command(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, watch: Callable[[str], str | None] | None
+) -> int:
+    """Run a command to its end and return its exit code; an interrupt stops it and all its children.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    environment
+        Its whole environment.
+    log
+        File that its lines are added to, where ``watch`` is given.
+    watch
+        See :class:`Step`.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE if watch else None,
+        stderr=subprocess.STDOUT if watch else None,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # so that its workers can be stopped with it
+    )
+    try:
+        if watch and process.stdout:
+            with log.open("a", encoding="utf-8") as file:
+                _follow(process.stdout, file, watch)
+        return process.wait()
+    finally:
+        _stop(process)
+
+
+def _follow(lines: IO[str], log: IO[str], watch: Callable[[str], str | None]) -> None:
+    for line in lines:
+        log.write(line)
+        log.flush()
+        shown = watch(line.rstrip("\n"))
+        if shown:
+            print(f"      {shown}", flush=True)
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """End the process and its children, gently first; nothing to do where it ended by itself."""
+    for kind in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, kind)
+        try:
+            process.wait(SECONDS_TO_STOP)
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _where_to_look(step: Step, log: Path) -> str:
+    if step.watch is None:
+        return ", see above"
+    with log.open(encoding="utf-8") as file:
+        last_lines = "".join(deque(file, LAST_LINES)).rstrip()
+    return f", see {log}, which ends with\n{last_lines}\n"
+
+
+def _write_record(record: Path, step: Step, state: str) -> None:
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(json.dumps({"state": state, "command": list(step.command)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _recorded_state(record: Path, step: Step) -> str | None:
+    """``started`` or ``done``; None where this very command was never run."""
+    try:
+        content = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # a record that was cut off says nothing
+        return None
+    return content["state"] if content.get("command") == list(step.command) else None

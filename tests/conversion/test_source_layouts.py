@@ -1,0 +1,105 @@
+"""Every layout that frames are accepted in."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from converter_sources import convert, draw_frame, draw_wire, save
+from PIL import Image
+from skimage import io
+
+
+def read_column(folder: Path, column: str) -> dict[str, str]:
+    with (folder / "frames.csv").open(newline="") as file:
+        return {row["source"]: row[column] for row in csv.DictReader(file)}
+
+
+def write_pairs(places: list[tuple[str, str]], root: Path) -> None:
+    for seed, (image, mask) in enumerate(places):
+        save(root / image, draw_frame(seed))
+        save(root / mask, draw_wire(seed))
+
+
+@pytest.mark.parametrize("masks", ["masks", "labels"])
+def test_flat_folders(tmp_path: Path, out: Path, masks: str) -> None:
+    write_pairs(
+        [(f"images/s{s}_{f}.png", f"{masks}/s{s}_{f}.png") for s in range(5) for f in range(2)], tmp_path / "in"
+    )
+    assert set(read_column(convert(tmp_path / "in", out), "sequence").values()) == {"s0", "s1", "s2", "s3", "s4"}
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("run{s}/images/{f}.png", "run{s}/masks/{f}.png"),
+        ("images/run{s}/{f}.png", "masks/run{s}/{f}.png"),
+        ("train/run{s}/images/{f}.png", "train/run{s}/masks/{f}.png"),
+    ],
+)
+def test_folders_by_sequence(tmp_path: Path, out: Path, image: str, mask: str) -> None:
+    write_pairs([(image.format(s=s, f=f), mask.format(s=s, f=f)) for s in range(5) for f in range(2)], tmp_path / "in")
+    folder = convert(tmp_path / "in", out)
+    assert set(read_column(folder, "sequence").values()) == {f"run{s}" for s in range(5)}
+    assert read_column(folder, "case")[image.format(s=3, f=1)] == "run3_1"
+    np.testing.assert_array_equal(io.imread(folder / "labelsTr" / "run3_1.png"), draw_wire(7) // 255)
+
+
+def test_manifest(tmp_path: Path, out: Path) -> None:
+    write_pairs([(f"a/{s}_{f}.png", f"b/m{s}_{f}.png") for s in range(6) for f in range(2)], tmp_path / "in")
+    rows = [
+        {
+            "image": f"a/{s}_{f}.png",
+            "mask": f"b/m{s}_{f}.png",
+            "sequence": f"run{s}",
+            "patient": f"p{s}",
+            "split": "test" if s == 5 else "train",
+        }
+        for s in range(6)
+        for f in range(2)
+    ]
+    manifest = tmp_path / "manifest.csv"
+    with manifest.open("w", newline="") as file:
+        table = csv.DictWriter(file, list(rows[0]))
+        table.writeheader()
+        table.writerows(rows)
+    folder = convert(tmp_path / "in", out, "--manifest", manifest)
+    assert read_column(folder, "patient")["a/3_1.png"] == "p3"
+    assert read_column(folder, "sequence")["a/3_1.png"] == "run3"
+    assert read_column(folder, "split")["a/5_0.png"] == "test"
+
+
+def test_groups_are_patients(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_pairs([(f"images/test_{n}.png", f"masks/test_{n}.png") for n in range(6)], tmp_path / "in")
+    groups = tmp_path / "groups.csv"
+    groups.write_text("image,group\n" + "".join(f"test_{n}.png,{min(n, 4)}\n" for n in range(6)))
+    folder = convert(tmp_path / "in", out, "--groups", groups)
+    assert read_column(folder, "patient")["images/test_5.png"] == "4"
+    assert "6 frames of 5 patients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pattern", [r"_(\w+)_", r"_(?P<sequence>\w+)_\d", "r[0-9]"])
+def test_sequence_pattern(tmp_path: Path, out: Path, pattern: str) -> None:
+    names = [f"{f}_r{s}_1.png" for s in range(5) for f in range(2)]
+    write_pairs([(f"images/{name}", f"masks/{name}") for name in names], tmp_path / "in")
+    folder = convert(tmp_path / "in", out, "--sequence-pattern", pattern)
+    assert set(read_column(folder, "sequence").values()) == {"r0", "r1", "r2", "r3", "r4"}
+
+
+def test_formats_may_differ_between_image_and_mask(source: Path, out: Path) -> None:
+    images, masks = source / "train" / "images", source / "train" / "masks"
+    for name, ending in (("seq00_000", "jpg"), ("seq00_001", "tif"), ("seq01_000", "bmp")):
+        Image.open(images / f"{name}.png").convert("L").save(images / f"{name}.{ending}")
+        (images / f"{name}.png").unlink()
+    Image.open(masks / "seq01_001.png").save(masks / "seq01_001.tiff")
+    (masks / "seq01_001.png").unlink()
+    folder = convert(source, out)
+    np.testing.assert_array_equal(io.imread(folder / "imagesTr" / "seq00_001_0000.png"), draw_frame(1))
+    assert len(list((folder / "imagesTr").iterdir())) == 10
+
+
+def test_hidden_files_are_left_out(source: Path, out: Path) -> None:
+    shutil.copy(source / "train" / "images" / "seq00_000.png", source / "train" / "images" / "._seq00_000.png")
+    (source / "train" / "images" / ".DS_Store").write_bytes(b"x")
+    assert len(list((convert(source, out) / "imagesTr").iterdir())) == 10

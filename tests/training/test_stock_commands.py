@@ -35,20 +35,17 @@ def trained(shared_nnunet):
     """A data set planned by us and trained for two epochs by the stock command."""
     write_dataset(shared_nnunet.raw, REGION, regions=True)
     shared_nnunet.run("fganet", "plan", D, *SMALL, "--epochs", "2")
-    shared_nnunet.run("nnUNetv2_train", D, *TRAIN, *OURS, "--npz")
+    shared_nnunet.run("nnUNetv2_train", D, *TRAIN, *OURS)
     return shared_nnunet
 
 
-def test_training_validates_and_saves_probabilities(trained):
+def test_validation_alone_saves_probabilities(trained):
+    assert "Validation complete" in trained.run("nnUNetv2_train", D, *TRAIN, *OURS, "--val", "--npz")
     folder = fold_folder(trained)
     assert sorted(path.stem for path in (folder / "validation").glob("*.png")) == ["case00", "case05"]
     probabilities = np.load(folder / "validation" / "case00.npz")["probabilities"]
     assert probabilities.shape[0] == 1  # one region, one head
     assert "foreground_mean" in json.loads((folder / "validation" / "summary.json").read_text())
-
-
-def test_validation_alone(trained):
-    assert "Validation complete" in trained.run("nnUNetv2_train", D, *TRAIN, *OURS, "--val")
 
 
 @pytest.mark.parametrize("tta", [(), ("--disable_tta",)])
@@ -62,17 +59,14 @@ def test_prediction(trained, tmp_path, tta):
         assert set(np.unique(prediction)) <= {0, 1}
 
 
-def test_a_new_training_moves_the_earlier_checkpoints_aside(trained):
-    folder = fold_folder(trained)
-    before = (folder / "checkpoint_final.pth").read_bytes()
-    trained.run("nnUNetv2_train", D, *TRAIN, *OURS)
-    aside = list(folder.glob("earlier_*/checkpoint_final.pth"))
-    assert [path.read_bytes() for path in aside] == [before]
-
-
-def test_all_folds(trained):
+def test_all_folds_and_the_checkpoints_of_an_earlier_training(trained):
+    folder = fold_folder(trained, fold="all")
+    folder.mkdir()
+    earlier = (fold_folder(trained) / "checkpoint_final.pth").read_bytes()
+    (folder / "checkpoint_final.pth").write_bytes(earlier)
     trained.run("nnUNetv2_train", D, "2d", "all", "-tr", "nnUNetTrainerFGANet", "-device", "cpu", *OURS)
-    assert (fold_folder(trained, fold="all") / "checkpoint_final.pth").is_file()
+    assert [path.read_bytes() for path in folder.glob("earlier_*/checkpoint_final.pth")] == [earlier]
+    assert len(checkpoint(folder, "final")["logging"]["train_losses"]) == 2
 
 
 def test_the_stock_trainer_trains_our_plans(trained):

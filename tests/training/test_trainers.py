@@ -1,0 +1,164 @@
+"""The trainers in this process: settings, schedule, precision and checkpoints, without a training."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import DATASET_NAME
+
+from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.planning.planner import network_plan
+from nnunet_fganet.training.budget_trainer import nnUNetTrainer
+from nnunet_fganet.training.comparator import nnUNetTrainerComparator
+from nnunet_fganet.training.fganet_trainer import nnUNetTrainerFGANet, nnUNetTrainerFGANetPaperSchedule
+
+SIZE = 64
+REGION = {"labels": {"background": 0, "guidewire": [1, 1]}, "regions_class_order": [1]}
+
+
+def plans(architecture=None, **settings):
+    configuration = {
+        "data_identifier": "nnUNetFGANetPlans_2d",
+        "batch_size": 2,
+        "patch_size": [SIZE, SIZE],
+        "batch_dice": True,
+        "architecture": architecture or network_plan({"features_per_stage": [8, 16, 16]}),
+        "fganet": settings,
+    }
+    return {
+        "dataset_name": DATASET_NAME,
+        "plans_name": "nnUNetFGANetPlans",
+        "configurations": {"2d": configuration},
+        "label_manager": "LabelManager",
+        "continue_training": False,
+    }
+
+
+def make(trainer_class, nnunet, architecture=None, **settings):
+    """A trainer that is ready for its first step."""
+    preprocessed = nnunet.preprocessed / DATASET_NAME / "nnUNetFGANetPlans_2d"
+    preprocessed.mkdir(parents=True, exist_ok=True)
+    (preprocessed / "case.b2nd").touch()  # by this name nnU-Net knows how frames are stored
+    dataset = {"channel_names": {"0": "xray"}, "file_ending": ".png", **REGION}
+    trainer = trainer_class(plans(architecture, **settings), "2d", 0, dataset, torch.device("cpu"))
+    trainer.initialize()
+    return trainer
+
+
+def batch():
+    torch.manual_seed(0)
+    label = torch.zeros(2, 1, SIZE, SIZE)
+    label[:, :, 30:32, 5:50] = 1
+    return {"data": torch.randn(2, 1, SIZE, SIZE) - 2 * label, "target": [label]}
+
+
+def test_settings_of_the_plans_reach_the_trainer(nnunet):
+    settings = {"epochs": 7, "iterations": 5, "validation_iterations": 2, "save_every": 3}
+    optimizer = {"learning_rate": 0.05, "momentum": 0.8, "weight_decay": 1e-3}
+    trainer = make(
+        nnUNetTrainerFGANet, nnunet, **settings, **optimizer, alpha=0.1, dice="linear", skeleton_iterations=4
+    )
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch, trainer.num_val_iterations_per_epoch) == (7, 5, 2)
+    assert trainer.save_every == 3
+    group = trainer.optimizer.param_groups[0]
+    assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.05, 0.8, 1e-3)
+    assert (trainer.loss.alpha, trainer.loss.squared_denominator, trainer.loss.skeleton_iterations) == (0.1, False, 4)
+    assert trainer.loss.regions
+
+
+def test_the_rate_anneals_to_zero_over_all_epochs(nnunet):
+    trainer = make(nnUNetTrainerFGANet, nnunet, epochs=180, learning_rate=0.1)
+    rates = []
+    for epoch in range(181):
+        trainer.lr_scheduler.step(epoch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates[0] == 0.1
+    assert rates[90] == pytest.approx(0.05)
+    assert rates[180] == pytest.approx(0)
+    assert np.all(np.diff(rates) < 0)
+
+
+def test_the_papers_literal_schedule(nnunet):
+    trainer = make(nnUNetTrainerFGANetPaperSchedule, nnunet)
+    rates = []
+    for epoch in (0, 50, 100):
+        trainer.lr_scheduler.step(epoch)
+        rates.append(trainer.optimizer.param_groups[0]["lr"])
+    assert rates == pytest.approx([1e-8, 0, 1e-8], abs=1e-20)
+    assert trainer.num_epochs == 180
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_steps_in_both_precisions(nnunet, precision):
+    trainer = make(nnUNetTrainerFGANet, nnunet, precision=precision, learning_rate=0.02, momentum=0.9)
+    assert trainer.network.compute_dtypes["cpu"] == getattr(torch, precision)
+    trainer.network.train()
+    losses = [float(trainer.train_step(batch())["loss"]) for _ in range(8)]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+    trainer.network.eval()
+    with torch.no_grad():
+        validation = trainer.validation_step(batch())
+    assert validation["tp_hard"].shape == (1,)
+    assert validation["tp_hard"] + validation["fn_hard"] == 2 * 2 * 45
+
+
+def test_three_dimensional_plans_are_refused(nnunet):
+    volumes = plans()
+    volumes["configurations"]["2d"]["patch_size"] = [16, 64, 64]
+    dataset = {"channel_names": {"0": "xray"}, "file_ending": ".png", **REGION}
+    trainer = nnUNetTrainerFGANet(volumes, "2d", 0, dataset, torch.device("cpu"))
+    with pytest.raises(NotImplementedError, match="two-dimensional"):
+        trainer.initialize()
+
+
+def test_unknown_setting_in_the_plans_is_named(nnunet):
+    with pytest.raises(ValueError, match="learning_rat"):
+        make(nnUNetTrainerFGANet, nnunet, learning_rat=1)
+
+
+def test_stock_architecture_in_the_plans_gives_the_released_network(nnunet):
+    stock = {"network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet", "arch_kwargs": {}}
+    trainer = make(nnUNetTrainerFGANet, nnunet, architecture={**stock, "_kw_requires_import": []})
+    assert isinstance(trainer.network, FGANet)
+    assert trainer.network.encoder.stages[-1][-1][4].out_channels == 512
+
+
+def test_an_interrupted_save_leaves_the_old_checkpoint(nnunet, monkeypatch):
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    file = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    whole = file.read_bytes()
+
+    def full_disk(_trainer, filename):
+        Path(filename).write_bytes(whole[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(nnUNetTrainer, "save_checkpoint", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == whole
+
+
+def test_optimizer_state_survives_a_checkpoint(nnunet):
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    trainer.network.train()
+    trainer.train_step(batch())
+    file = str(Path(trainer.output_folder) / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    resumed = make(nnUNetTrainerFGANet, nnunet)
+    resumed.load_checkpoint(file)
+    assert resumed.current_epoch == trainer.current_epoch + 1
+    for ours, theirs in zip(resumed.optimizer.state.values(), trainer.optimizer.state.values(), strict=True):
+        assert torch.equal(ours["momentum_buffer"], theirs["momentum_buffer"])
+
+
+def test_comparator_computes_in_the_precision_of_the_plans(nnunet):
+    trainer = make(nnUNetTrainerComparator, nnunet, precision="bfloat16", epochs=5)
+    assert trainer.num_epochs == 5
+    with trainer._precision():
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.get_autocast_dtype("cpu") == torch.bfloat16
+    with make(nnUNetTrainerComparator, nnunet, precision="float32")._precision():
+        assert not torch.is_autocast_enabled("cpu")

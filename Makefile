@@ -79,6 +79,7 @@ format: $(INSTALLED)
 
 # Made with Python 3.11: its set of versions serves the newer ones too, not the other way round.
 lock: $(INSTALLED)
+	@$(BIN)/python -c "import sys; sys.exit(sys.version_info[:2] != (3, 11))" || { echo "make lock needs a $(VENV) of Python 3.11: make clean-venv, then make PYTHON=python3.11 lock" >&2; exit 1; }
 	$(BIN)/python -m pip install --dry-run --ignore-installed --quiet --report $(VENV)/closure.json '.[test]' pip
 	$(BIN)/python -c "$$WRITE_LOCK" $(VENV)/closure.json $(LOCK)
 

@@ -309,7 +309,7 @@ def describe_cpu() -> str:
 
     capabilities: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
     name = capabilities.get("cpu_name") or platform.processor() or platform.machine()
-    units = "bfloat16 units" if cpu_has_bfloat16_units() else "no bfloat16 units (computes in float32)"
+    units = "bfloat16 units" if cpu_has_bfloat16_units() else "no bfloat16 units: computes in float32"
     return f"{name}, {os.cpu_count()} cores, {units}"
 
 

@@ -30,11 +30,11 @@ class Size:
     after 150 iterations, at 0.01 and 0.99 (for long trainings) not after 250.
     """
 
-    sequences: int = 60
-    frames: int = 6
+    sequences: int = 120
+    frames: int = 4
     pixels: int = 128
     epochs: int = 30
-    iterations: int = 40
+    iterations: int = 45
     validation_iterations: int = 3
     batch: int = 4
     widths: tuple[int, ...] = (8, 16, 32, 64, 128, 128)
@@ -129,13 +129,14 @@ def report(folder: Path) -> None:
     raw, predictions = folder / "nnUNet_raw" / DATASET, folder / "predictions"
     print("\nScores", flush=True)
     scores = score_frames(raw / "labelsTs", predictions)
+    pictured = [_pictured(score, raw, predictions) for score in evenly_spaced(scores, PICTURED_FRAMES)]
     frames = [raw / "imagesTs" / f"{score.case}_0000.png" for score in scores]
     model = folder / "nnUNet_results" / DATASET / f"{TRAINER}__{PLANS}__2d"
     latency = measure_latency(model, evenly_spaced(frames, TIMED_FRAMES))
-    table = table_of(scores, latency, describe_cpu())
+    height, width = pictured[0].frame.shape
+    table = table_of(scores, latency, f"{describe_cpu()}; frames of {height} x {width} px")
     (folder / "scores.md").write_text(table, encoding="utf-8")
     write_scores(folder / "scores.csv", scores)
-    pictured = [_pictured(score, raw, predictions) for score in evenly_spaced(scores, PICTURED_FRAMES)]
     write_contact_sheet(folder / "overlays.png", pictured)
     print(f"\n{table}")
     print(f"Table:   {folder / 'scores.md'} (each frame: {folder / 'scores.csv'})")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -140,8 +141,8 @@ def is_running(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(holds: object, seconds: float = 30) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
     end = time.monotonic() + seconds
-    while not holds():  # type: ignore[operator]
+    while not holds():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.05)

@@ -37,8 +37,8 @@ class TrainingSettings:
     epochs: int = 180
     iterations: int = 250
     validation_iterations: int = 50
-    learning_rate: float = 0.01
-    momentum: float = 0.99
+    learning_rate: float = 0.1
+    momentum: float = 0.9
     weight_decay: float = 5e-5
     alpha: float = 0.25
     skeleton_iterations: int = 10

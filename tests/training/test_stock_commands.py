@@ -125,7 +125,7 @@ def test_a_killed_training_goes_on_where_it_was(nnunet):
     assert f"Epoch {done}" in output
     assert "Epoch 0" not in output
     final = checkpoint(folder, "final")
-    expected = [0.01 * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(6)]
+    expected = [0.1 * (1 + np.cos(np.pi * epoch / 6)) / 2 for epoch in range(6)]
     assert killed["logging"]["lrs"][:done] == pytest.approx(expected[:done])
     np.testing.assert_allclose(final["logging"]["lrs"], expected, rtol=1e-6)
     assert not list(folder.glob("*.partial"))

@@ -24,12 +24,13 @@ EXIT_BAD_INPUT = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0, or 2 after bad input or an interrupt)."""
     try:
-        parsed, run = _parse(sys.argv[1:] if arguments is None else list(arguments))
+        parsed = _parse(sys.argv[1:] if arguments is None else list(arguments))
+        run = vars(parsed).pop("run")
         run(parsed)
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing half-written was left behind. Run the command again.")
+        return _fail("interrupted: run the same command again.")
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(f"the disk is full ({error.filename or 'while writing'}): free some space, then run it again.")
@@ -39,22 +40,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parse(arguments: list[str]):  # type: ignore[no-untyped-def]
-    """Arguments of the command line -> (parsed namespace, the subcommand's ``run``)."""
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; ``run`` of the result is the subcommand's."""
     parser = argparse.ArgumentParser(
         prog="fganet", description="FGA-Net for nnU-Net v2: guidewires in X-ray fluoroscopy."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
-    run = None
     for name, help_text in COMMANDS.items():
         subparser = subparsers.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
         if name == chosen:
             module = importlib.import_module(f"nnunet_fganet.cli.{name.replace('-', '_')}")
             module.add_arguments(subparser)
-            run = module.run
-    return parser.parse_args(arguments), run
+            subparser.set_defaults(run=module.run)
+    return parser.parse_args(arguments)
 
 
 def _fail(sentence: str) -> int:

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.planning.planner import PAPER_GPU_MEMORY_GB, PLANS_NAME, PlanningOptions
 from nnunet_fganet.precision import PRECISIONS
@@ -26,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those of training and network are stored in the plans."""
     parser.add_argument("dataset", type=int, help="number of the data set, such as 501")
     parser.add_argument("--plans-name", default=PLANS_NAME, help=f"name for nnU-Net's -p (default {PLANS_NAME})")
-    parser.add_argument("--workers", type=int, default=2, help="processes that read and write frames (default 2)")
+    parser.add_argument(
+        "--workers", type=positive_integer, default=2, help="processes that read and write frames (default 2)"
+    )
 
     parser.add_argument("--force", action="store_true", help="replace other plans of the same name")
 
@@ -34,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--patch", type=int, nargs="+", metavar="PX", help="side, or height and width (default: up to 512)"
     )
-    data.add_argument("--batch", type=int, help="patches a step (default 8, fewer where the memory forbids it)")
+    data.add_argument(
+        "--batch", type=positive_integer, help="patches a step (default 8, fewer where the memory forbids it)"
+    )
     data.add_argument(
         "--gpu-memory", type=float, default=PAPER_GPU_MEMORY_GB, metavar="GB", help="memory to plan for (default 24)"
     )
@@ -125,10 +130,13 @@ def _check(options: PlanningOptions) -> None:
     from nnunet_fganet.network.fganet import FGANet
     from nnunet_fganet.training.settings import TrainingSettings
 
-    if options.batch is not None and options.batch < 1:
-        raise InputError(f"--batch {options.batch}: a batch holds at least 1 patch.")
     try:
-        TrainingSettings(**options.training)
-        FGANet(1, 1, **options.network)
+        settings = TrainingSettings(**options.training)
+        network = FGANet(1, 1, **options.network)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"{error}: change that option of fganet plan.") from error
+    outputs = len(network.decoder.seg_layers)
+    if settings.stage_weights is not None and len(settings.stage_weights) != outputs:
+        raise InputError(
+            f"--stage-weights gives {len(settings.stage_weights)} weights: this network has {outputs} outputs."
+        )

@@ -24,6 +24,7 @@ CONFIGURATION = "2d"
 STOCK_CONFIGURATION = "2d_stock"
 PAPER_PATCH = 512
 PAPER_BATCH = 8
+FEWEST_STOCK_STAGES = 3
 MINIMUM_BATCH = 2  # BatchNorm needs more than one image
 PAPER_GPU_MEMORY_GB = 24.0  # RTX 4090
 
@@ -95,7 +96,7 @@ class FGANetPlanner(ExperimentPlanner):
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
         self._stock_architecture = plan["architecture"]
-        patch = self.options.patch or fitted_patch(median_shape)
+        patch = self.options.patch or fitted_patch(self._frame_size())
         architecture = network_plan(self.options.network)
         settings = self._settings()
         plan["patch_size"] = list(patch)
@@ -105,13 +106,24 @@ class FGANetPlanner(ExperimentPlanner):
         plan[PLANS_KEY] = json.loads(json.dumps({k: v for k, v in asdict(settings).items() if v is not None}))
         return plan
 
+    def _frame_size(self) -> np.ndarray:
+        """Height and width that nine of ten frames do not exceed once their borders are cropped.
+
+        The median would tile all frames of a data set half of whose frames are collimated.
+        """
+        shapes = np.asarray(self.dataset_fingerprint["shapes_after_crop"])[:, 1:]
+        return np.percentile(shapes, 90, axis=0)
+
     def save_plans(self, plans: dict[str, Any]) -> None:
         """Add the configuration that compares: all as planned, but nnU-Net's own network."""
         patch = plans["configurations"][CONFIGURATION]["patch_size"]
-        plans["configurations"][STOCK_CONFIGURATION] = {
-            "inherits_from": CONFIGURATION,
-            "architecture": stages_that_divide(self._stock_architecture, patch),
-        }
+        stock = stages_that_divide(self._stock_architecture, patch)
+        if stock["arch_kwargs"]["n_stages"] >= FEWEST_STOCK_STAGES:
+            plans["configurations"][STOCK_CONFIGURATION] = {"inherits_from": CONFIGURATION, "architecture": stock}
+        else:
+            print(
+                f"No configuration {STOCK_CONFIGURATION} to compare with: nnU-Net's network cannot halve a {patch} patch."
+            )
         recursive_fix_for_json_export(plans)
         self._check_earlier_plans(plans)
         super().save_plans(plans)
@@ -129,7 +141,9 @@ class FGANetPlanner(ExperimentPlanner):
         training = dict(self.options.training)
         if "skeleton_iterations" not in training:
             training["skeleton_iterations"] = skeleton_iterations(
-                [Path(case["label"]) for case in self.dataset.values()]
+                [case["label"] for case in self.dataset.values()],
+                self.determine_reader_writer()().read_seg,
+                self.dataset_json["labels"].get("ignore"),
             )
         return TrainingSettings(**training)
 
@@ -176,7 +190,7 @@ def stages_that_divide(architecture: dict[str, Any], patch: Sequence[int]) -> di
     return {**architecture, "arch_kwargs": kwargs}
 
 
-def fitted_patch(median_shape: Sequence[float] | np.ndarray) -> tuple[int, int]:
+def fitted_patch(frame_size: Sequence[float] | np.ndarray) -> tuple[int, int]:
     """The paper's patch, or the frame's size rounded up to what the network computes anyway (multiples of 32)."""
-    height, width = (min(PAPER_PATCH, max(64, -(-round(size) // 32) * 32)) for size in median_shape)
+    height, width = (min(PAPER_PATCH, max(64, -(-round(size) // 32) * 32)) for size in frame_size)
     return height, width

@@ -33,10 +33,21 @@ class BudgetTrainer(nnUNetTrainer):
         self.save_every = self.settings.save_every
 
     def on_train_start(self) -> None:
-        """Start, or go on with, a training; a new one first moves earlier checkpoints aside."""
-        if self.current_epoch == 0 and self.local_rank == 0:
-            self._move_earlier_checkpoints()
+        """Start, or go on with, a training; a new one moves earlier checkpoints aside."""
         super().on_train_start()
+        if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
+            self._move_earlier_checkpoints()
+
+    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+        """Load a checkpoint, and know the best epoch so far.
+
+        nnU-Net writes the latest checkpoint before it takes note of a new best epoch; without this a
+        continued training would overwrite ``checkpoint_best.pth`` with a worse network.
+        """
+        super().load_checkpoint(filename_or_checkpoint)
+        logged = self.logger.get_value("ema_fg_dice", step=None)
+        if logged:
+            self._best_ema = max(logged)
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint beside ``filename`` and rename it."""

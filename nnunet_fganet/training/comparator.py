@@ -12,8 +12,22 @@ class nnUNetTrainerComparator(BudgetTrainer):
     """nnU-Net's own network, loss, optimizer and augmentation; budget and precision from the plans.
 
     nnU-Net's trainer fixes its iterations in the constructor and computes in float32 on CPUs; a
-    comparison on equal terms needs both as FGA-Net has them.
+    comparison on equal terms needs both as FGA-Net has them. On GPUs nnU-Net's mixed precision is
+    part of its training step: other precisions are for FGA-Net alone there.
+
+    Raises
+    ------
+    NotImplementedError
+        The plans ask for float32 or bfloat16 and the device is a GPU.
     """
+
+    def initialize(self) -> None:
+        """Check that this trainer can keep to the precision of the plans, then set up."""
+        if self.device.type in compute_dtypes(self.settings.precision) and self.device.type != "cpu":
+            raise NotImplementedError(
+                "nnU-Net trains in its own mixed precision on GPUs: compare under plans with precision auto"
+            )
+        super().initialize()
 
     def train_step(self, batch: dict) -> dict:
         """One training step in the precision of the plans."""

@@ -57,6 +57,9 @@ class TrainingSettings:
         _check(0 <= self.alpha < 1, "alpha", self.alpha, "at least 0 and below 1")
         _check(self.skeleton_iterations >= 1, "skeleton_iterations", self.skeleton_iterations, "at least 1")
         _check(self.cross_entropy_weight >= 0, "cross_entropy_weight", self.cross_entropy_weight, "at least 0")
+        weights = self.stage_weights
+        if weights is not None:
+            _check(min(weights) >= 0 and weights[0] > 0, "stage_weights", weights, "none below 0, the first above 0")
         _check(self.dice in ("squared", "linear"), "dice", self.dice, "squared or linear")
         _check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
 

@@ -6,6 +6,8 @@ import pytest
 import torch
 from conftest import DATASET_ID, DATASET_NAME, write_dataset
 
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+
 from nnunet_fganet.cli.main import main
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.planning.memory import training_memory_gb
@@ -70,7 +72,8 @@ def test_planning_again(nnunet, dataset, capsys):
         (("--widths", "8", "12", "16"), "8 channels"),
         (("--widths", "8"), "3 stages"),
         (("--patch", "8"), "--patch"),
-        (("--batch", "0"), "--batch"),
+        (("--stage-weights", "1"), "6 outputs"),
+        (("--stage-weights", "0", "1", "1", "1", "1", "1"), "stage_weights"),
         (("--alpha", "1"), "alpha"),
         (("--dropout", "2"), "dropout"),
     ],
@@ -155,6 +158,8 @@ def test_wire_radius(tmp_path, thickness, radius):
     label[20 : 20 + thickness, 5:60] = 1
     cv2.imwrite(str(tmp_path / "a.png"), label)
     cv2.imwrite(str(tmp_path / "empty.png"), np.zeros((64, 64), np.uint8))
-    labels = [tmp_path / "a.png", tmp_path / "empty.png"]
-    assert largest_radius(labels) == pytest.approx(radius, abs=0.1)
-    assert skeleton_iterations(labels) == max(3, radius)
+    labels = [str(tmp_path / "a.png"), str(tmp_path / "empty.png")]
+    read = NaturalImage2DIO().read_seg
+    assert largest_radius(labels, read) == pytest.approx(radius, abs=0.1)
+    assert skeleton_iterations(labels, read) == max(3, radius)
+    assert largest_radius(labels, read, ignore=1) == 0

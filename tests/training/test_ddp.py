@@ -12,9 +12,9 @@ from nnunet_fganet.network.fganet import FGANet
 WORLD = 2
 
 
-def network():
+def network(norm):
     torch.manual_seed(0)
-    net = FGANet(1, 1, deep_supervision=True, features_per_stage=(8, 16, 16), norm="instance", dropout=0.0)
+    net = FGANet(1, 1, deep_supervision=True, features_per_stage=(8, 16, 16), norm=norm, dropout=0.0)
     net.apply(net.initialize)
     return net
 
@@ -27,9 +27,9 @@ def batch():
     return torch.randn(WORLD, 1, 64, 64, generator=generator), label
 
 
-def train_step(rank, folder):
+def train_step(rank, folder, norm):
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=WORLD)
-    net = DistributedDataParallel(network())
+    net = DistributedDataParallel(network(norm))
     images, labels = batch()
     loss = FGANetLoss(regions=True, cross_entropy_weight=0.0, distributed=True)
     # DistributedDataParallel raises at the second step if a parameter got no gradient in the first.
@@ -44,10 +44,17 @@ def train_step(rank, folder):
 
 
 @pytest.mark.slow
+def test_no_parameter_is_without_a_gradient(tmp_path):
+    mp.spawn(train_step, args=(str(tmp_path), "batch"), nprocs=WORLD)
+    gradients = torch.load(tmp_path / "gradients.pth")
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+
+
+@pytest.mark.slow
 def test_every_parameter_has_the_gradient_of_the_whole_batch(tmp_path):
-    mp.spawn(train_step, args=(str(tmp_path),), nprocs=WORLD)
+    mp.spawn(train_step, args=(str(tmp_path), "instance"), nprocs=WORLD)
     distributed = torch.load(tmp_path / "gradients.pth")
-    net = network()
+    net = network("instance")
     images, labels = batch()
     FGANetLoss(regions=True, cross_entropy_weight=0.0)(net(images), labels).backward()
     for name, parameter in net.named_parameters():

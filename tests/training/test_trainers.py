@@ -154,6 +154,25 @@ def test_optimizer_state_survives_a_checkpoint(nnunet):
         assert torch.equal(ours["momentum_buffer"], theirs["momentum_buffer"])
 
 
+def test_a_continued_training_knows_the_best_epoch(nnunet):
+    """nnU-Net writes the latest checkpoint before it notes a new best."""
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    trainer.logger.log("mean_fg_dice", 0.7, 0)
+    trainer._best_ema = 0.5  # as nnU-Net has it while it writes
+    file = str(Path(trainer.output_folder) / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    resumed = make(nnUNetTrainerFGANet, nnunet)
+    resumed.load_checkpoint(file)
+    assert resumed._best_ema == 0.7
+
+
+def test_comparator_refuses_a_precision_that_it_cannot_keep_on_a_gpu(nnunet):
+    trainer = make(nnUNetTrainerComparator, nnunet, precision="bfloat16")
+    trainer.was_initialized, trainer.device = False, torch.device("cuda")
+    with pytest.raises(NotImplementedError, match="precision auto"):
+        trainer.initialize()
+
+
 def test_comparator_computes_in_the_precision_of_the_plans(nnunet):
     trainer = make(nnUNetTrainerComparator, nnunet, precision="bfloat16", epochs=5)
     assert trainer.num_epochs == 5

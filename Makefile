@@ -61,6 +61,8 @@ $(INSTALLED): pyproject.toml nnunet_fganet.pth nnunet_fganet/__init__.py $(LOCK)
 	$(BIN)/python -m pip install --constraint $(LOCK) --build-constraint $(LOCK) --editable '.[test]'
 	@echo "$(CURDIR)" > $@
 
+# Threads that spin while they wait take the cores from nnU-Net's workers, and from other programs.
+demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(INSTALLED)
 	$(BIN)/python -m nnunet_fganet.demo
 

@@ -1,6 +1,8 @@
 """Which number format training and prediction compute in."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -16,8 +18,8 @@ def cpu_has_bfloat16_units() -> bool:
 
     Without such units torch still computes in bfloat16, many times slower than in float32.
     """
-    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older torch cannot tell
-    capabilities = get_capabilities()
+    get_capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = get_capabilities()  # older torch cannot tell: none
     return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
 
 

@@ -15,6 +15,11 @@ DATASET_NAME = f"Dataset{DATASET_ID}_Wires"
 FRAME_SIZE = 96
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: what is wrong shows early."""
+    items.sort(key=lambda item: "slow" in item.keywords)
+
+
 def wire_frame(seed: int, size: int = FRAME_SIZE) -> tuple[np.ndarray, np.ndarray]:
     """A noisy frame with a dark wire, and its label."""
     rng = np.random.default_rng(seed)

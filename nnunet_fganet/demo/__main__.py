@@ -34,7 +34,7 @@ class Size:
     frames: int = 4
     pixels: int = 128
     epochs: int = 30
-    iterations: int = 45
+    iterations: int = 40
     validation_iterations: int = 3
     batch: int = 4
     widths: tuple[int, ...] = (8, 16, 32, 64, 128, 128)

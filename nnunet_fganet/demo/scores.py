@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -86,11 +87,9 @@ def measure_latency(model_folder: Path, frames: Sequence[Path]) -> Latency:
         image, properties = reader.read_images([str(frame)])
         patch = torch.from_numpy(image).float().transpose(0, 1)  # (channels, 1, H, W) -> (1, channels, H, W)
         with torch.inference_mode():
-            network_times.append(_milliseconds(lambda patch=patch: predictor.network(patch)))
+            network_times.append(_milliseconds(partial(predictor.network, patch)))
         with contextlib.redirect_stdout(io.StringIO()):
-            mask_times.append(
-                _milliseconds(lambda image=image, p=properties: predictor.predict_single_npy_array(image, p))
-            )
+            mask_times.append(_milliseconds(partial(predictor.predict_single_npy_array, image, properties)))
     return Latency(statistics.median(network_times[WARM_UP:]), statistics.median(mask_times[WARM_UP:]))
 
 

@@ -94,7 +94,7 @@ class Decoder(nn.Module):
         self.seg_layers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in [*outs[::-1], features[-1]])
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
-        """Encoder features, finest first, to logits ``(batch, num_classes, H, W)``, a list of them with deep supervision."""
+        """Encoder features, finest first, to logits ``(batch, num_classes, H, W)``; a list with deep supervision."""
         x = features[-1]
         coarse_to_fine = [x]
         for stage, skip in zip(self.stages, features[-2::-1], strict=True):

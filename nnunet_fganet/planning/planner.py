@@ -122,7 +122,7 @@ class FGANetPlanner(ExperimentPlanner):
             plans["configurations"][STOCK_CONFIGURATION] = {"inherits_from": CONFIGURATION, "architecture": stock}
         else:
             print(
-                f"No configuration {STOCK_CONFIGURATION} to compare with: nnU-Net's network cannot halve a {patch} patch."
+                f"No configuration {STOCK_CONFIGURATION}: nnU-Net's own network cannot halve a patch of {patch} often enough."
             )
         recursive_fix_for_json_export(plans)
         self._check_earlier_plans(plans)

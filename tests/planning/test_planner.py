@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from conftest import DATASET_ID, DATASET_NAME, write_dataset
-
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 
 from nnunet_fganet.cli.main import main

@@ -66,6 +66,7 @@ demo: export OMP_WAIT_POLICY = PASSIVE
 demo: $(INSTALLED)
 	$(BIN)/python -m nnunet_fganet.demo
 
+test: export OMP_WAIT_POLICY = PASSIVE
 # pytest comes last, so that its closing line is the last one.
 test: lint
 	$(BIN)/python -m pytest

@@ -20,7 +20,7 @@ from dataset_conversion.writing import (
     write_frame,
     write_frames_csv,
 )
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_outside, written_beside
 from nnunet_fganet.frames.report import describe_collimation, write_collimation_report
 from nnunet_fganet.frames.workers import default_workers, map_with_progress
 
@@ -89,9 +89,11 @@ def convert(options: ConversionOptions) -> Conversion:
     OSError
         Writing failed.
     """
-    target = find_target(options.out, options.dataset_id, options.name, options.force)
+    sources = [path for path in (options.source, options.groups, options.manifest) if path is not None]
+    target = find_target(options.out, options.dataset_id, options.name, options.force, sources)
     replaced = target.exists()
     frames = describe_frames(options)
+    check_outside(target, (path for frame in frames for path in (frame.image, frame.mask)))
     check_leak(frames)
     folds = make_folds(frames)
     with written_beside(target, overwrite=True) as folder:

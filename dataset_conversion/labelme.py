@@ -45,8 +45,18 @@ class Annotation:
     shapes: list[dict[str, Any]]
 
 
-def read_annotation(path: Path, source: Path) -> Annotation | None:
+def read_annotation(path: Path, source: Path, image: Path | None = None) -> Annotation | None:
     """Read a Labelme file; None where the JSON file is something else (it has no ``shapes``).
+
+    Parameters
+    ----------
+    path
+        The file.
+    source
+        Folder that its image has to lie in.
+    image
+        The image that it belongs to, where its place tells. Then ``imagePath`` may be out of date, as it is after the
+        file was moved to a folder of its own, but still not lead out of ``source``.
 
     Raises
     ------
@@ -62,7 +72,8 @@ def read_annotation(path: Path, source: Path) -> Annotation | None:
     shapes = content["shapes"]
     if not isinstance(shapes, list) or not all(isinstance(shape, dict) for shape in shapes):
         raise InputError(f"{path} has shapes that are no list of shapes: save it again in Labelme.")
-    image = _image_path(path, source, content.get("imagePath"))
+    named = _image_path(path, source, content.get("imagePath"))
+    image = named if image is None else image
     embedded = None
     if not image.is_file():
         if not content.get("imageData"):

@@ -9,8 +9,7 @@ from pathlib import Path, PurePosixPath
 from dataset_conversion.frame import Frame
 from dataset_conversion.tables import read_table
 from nnunet_fganet.errors import InputError
-
-_UP_TO_LAST_NUMBER = re.compile(r"^(.*?)[-_. ]*\d+\D*$")
+from nnunet_fganet.frames.names import split_at_last_number
 
 
 def assign_sequences(frames: Sequence[Frame], pattern: str | None) -> list[Frame]:
@@ -54,8 +53,7 @@ def _sequence(frame: Frame, expression: re.Pattern[str] | None) -> str:
 
 def sequence_of_name(name: str) -> str:
     """File name up to its last number, without the separator before it; all of a name without number."""
-    match = _UP_TO_LAST_NUMBER.match(name)
-    return (match.group(1) if match else name) or "sequence"
+    return split_at_last_number(name)[0] or "sequence"
 
 
 def assign_patients(frames: Sequence[Frame], groups: Path | None) -> list[Frame]:

@@ -18,21 +18,23 @@ def find_frames(source: Path) -> list[Frame]:
     """Find all frames below ``source``, sorted by their path.
 
     Wherever a folder ``images`` lies, its frames (subfolders included) belong to the masks or Labelme files of
-    the same names in ``masks`` or ``labels`` beside it. Where there is no folder ``images``, or it has no masks
-    beside it, Labelme files name their frames.
+    the same names in ``masks`` or ``labels`` beside it (upper or lower case). Where there is no folder ``images``, or
+    it has no masks beside it, Labelme files name their frames.
 
     Raises
     ------
     InputError
-        No frames, a mask or an image is missing, or two files of one name.
+        No frames, a mask or an image (or the whole folder of them) is missing, or two files of one name.
     """
     if not source.is_dir():
         raise InputError(f"{source} is no folder: give the folder that holds frames and masks.")
     frames: list[Frame] = []
-    for images in _image_folders(source):
-        masks = [folder for name in _MASKS if (folder := images.parent / name).is_dir()]
+    image_folders, mask_folders = _find_folders(source)
+    for images in image_folders:
+        masks = [folder for folder in mask_folders if folder.parent == images.parent]
         frames += _pair(source, images, masks) if masks else _annotated_frames(source, images)
     frames = frames or _annotated_frames(source, source)
+    _check_nothing_is_left_out(frames, image_folders, mask_folders)
     if not frames:
         raise InputError(
             f"{source} holds no frames: it needs folders images and masks, or Labelme files; "
@@ -50,14 +52,30 @@ def describe_place(path: Path, source: Path) -> dict[str, object]:
     return {"source": relative.as_posix(), "split": split, "folders": folders}
 
 
-def _image_folders(source: Path) -> list[Path]:
-    """Folders called ``images`` in which no other such folder is nested above."""
-    found = []
+def _find_folders(source: Path) -> tuple[list[Path], list[Path]]:
+    """Folders of images and folders of masks, those in a folder ``images`` or a hidden one left out."""
+    image_folders, mask_folders = [], []
     for folder, subfolders, _ in os.walk(source):
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        found += [Path(folder, name) for name in subfolders if name.lower() == _IMAGES]
+        image_folders += [Path(folder, name) for name in subfolders if name.lower() == _IMAGES]
+        mask_folders += [Path(folder, name) for name in subfolders if name.lower() in _MASKS]
         subfolders[:] = [name for name in subfolders if name.lower() != _IMAGES]
-    return found
+    return image_folders, mask_folders
+
+
+def _check_nothing_is_left_out(frames: list[Frame], image_folders: list[Path], mask_folders: list[Path]) -> None:
+    """Raise where a folder of images or masks has not given a frame: a whole split would be missing unnoticed."""
+    used = {folder for frame in frames for path in (frame.image, frame.mask) for folder in path.parents}
+    for images in image_folders:
+        if images not in used and any(map(is_image, _files(images))):
+            raise InputError(
+                f"{images} holds images, but no folder masks or labels lies beside it: add the masks, or take it out."
+            )
+    for masks in mask_folders:
+        if masks not in used and any(is_image(path) or _is_json(path) for path in _files(masks)):
+            raise InputError(
+                f"{masks} holds masks, but no folder images lies beside it: add the images, or take it out."
+            )
 
 
 def _pair(source: Path, images: Path, mask_folders: list[Path]) -> list[Frame]:

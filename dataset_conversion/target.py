@@ -3,14 +3,17 @@
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.files import check_replaceable
 
 _HIGHEST_ID = 999  # nnU-Net reads the id from three digits
+_MADE_FROM_RAW = {"nnUNet_preprocessed": "preprocessed", "nnUNet_results": "trained on"}
 
 
-def find_target(out: Path | None, dataset_id: int, name: str, force: bool) -> Path:
+def find_target(out: Path | None, dataset_id: int, name: str, force: bool, sources: Iterable[Path]) -> Path:
     """Path of the data set to make, ``DatasetXXX_Name``.
 
     Parameters
@@ -21,11 +24,14 @@ def find_target(out: Path | None, dataset_id: int, name: str, force: bool) -> Pa
         As nnU-Net knows the data set.
     force
         A data set of the same id and name may be there.
+    sources
+        Files and folders that are read.
 
     Raises
     ------
     InputError
-        No folder is given, id or name are not usable, or the id is in use.
+        No folder is given, id or name are not usable, the id is in use, or the data set's
+        folder may not be replaced.
     """
     if not 1 <= dataset_id <= _HIGHEST_ID:
         raise InputError(f"--id {dataset_id} is not possible: nnU-Net knows ids from 1 to {_HIGHEST_ID}.")
@@ -38,14 +44,20 @@ def find_target(out: Path | None, dataset_id: int, name: str, force: bool) -> Pa
             "nnUNet_raw is not set: export nnUNet_raw=/path/to/nnUNet_raw, or name a folder with --out DIR."
         )
     target = folder / f"Dataset{dataset_id:03d}_{name}"
-    in_nnunet = raw is not None and folder.resolve() == raw.resolve()
-    others = [_nnunet_folder("nnUNet_preprocessed"), _nnunet_folder("nnUNet_results")] if in_nnunet else []
+    others = [_nnunet_folder(variable) for variable in _MADE_FROM_RAW] if _is_in_nnunet(target) else []
     _check_id(target, [folder, *(other for other in others if other is not None)])
-    if target.exists() and not force:
-        raise InputError(f"{target} exists already: choose another --id, or replace it with --force.")
-    if target.exists() and any(target.iterdir()) and not (target / "dataset.json").is_file():
-        raise InputError(f"{target} is no nnU-Net data set (it has no dataset.json): move it away, it is not replaced.")
+    check_replaceable(target, force, _is_data_set, "nnU-Net data set (it has no dataset.json)", sources)
     return target
+
+
+def _is_data_set(folder: Path) -> bool:
+    return (folder / "dataset.json").is_file()
+
+
+def _is_in_nnunet(target: Path) -> bool:
+    """Whether nnU-Net finds the data set; another of its name, made elsewhere with ``--out``, is not its business."""
+    raw = _nnunet_folder("nnUNet_raw")
+    return raw is not None and target.parent.resolve() == raw.resolve()
 
 
 def _check_id(target: Path, folders: list[Path]) -> None:
@@ -60,8 +72,10 @@ def _check_id(target: Path, folders: list[Path]) -> None:
 
 def describe_stale(target: Path) -> list[str]:
     """Sentences on what nnU-Net made from the data set that was replaced, with the commands that remove it."""
+    if not _is_in_nnunet(target):
+        return []
     sentences = []
-    for variable, what in (("nnUNet_preprocessed", "preprocessed"), ("nnUNet_results", "trained on")):
+    for variable, what in _MADE_FROM_RAW.items():
         folder = _nnunet_folder(variable)
         if folder is not None and (stale := folder / target.name).is_dir():
             sentences.append(

@@ -68,13 +68,11 @@ def write_frame(frame: Frame, folder: Path, source: Path, threshold: int | None,
         Image or mask cannot be used, or their sizes differ.
     """
     content = read_bytes(frame.image)
-    annotation = labelme.read_annotation(frame.mask, source) if frame.mask.suffix.lower() == ".json" else None
-    embedded = annotation.embedded if annotation is not None and frame.image == frame.mask else None
+    annotation = _read_annotation(frame, source) if frame.mask.suffix.lower() == ".json" else None
+    embedded = annotation.embedded if annotation is not None else None
     image = decode_frame(content if embedded is None else embedded, frame.image)
     if annotation is not None:
         label = labelme.draw_mask(annotation, (image.shape[0], image.shape[1]), line_width)
-    elif frame.mask.suffix.lower() == ".json":
-        raise InputError(f"{frame.mask} is no Labelme file (it has no shapes): save it again in Labelme.")
     else:
         label = read_mask(frame.mask, threshold)
     if label.shape != image.shape:
@@ -89,6 +87,14 @@ def write_frame(frame: Frame, folder: Path, source: Path, threshold: int | None,
     outside = int(np.count_nonzero(label > window.mask))
     wire = np.count_nonzero(label) / label.size
     return Written(hashlib.sha256(content).hexdigest(), window.removed, wire, outside)
+
+
+def _read_annotation(frame: Frame, source: Path) -> labelme.Annotation:
+    is_embedded = frame.image == frame.mask
+    annotation = labelme.read_annotation(frame.mask, source, image=None if is_embedded else frame.image)
+    if annotation is None:
+        raise InputError(f"{frame.mask} is no Labelme file (it has no shapes): save it again in Labelme.")
+    return annotation
 
 
 def _size(pixels: NDArray[np.integer]) -> str:

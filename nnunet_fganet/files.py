@@ -1,12 +1,62 @@
-"""Write beside, then rename: a result is there as a whole or not at all."""
+"""Write beside, then rename: a result is there as a whole or not at all, and takes nothing with it."""
 
 import os
+import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from nnunet_fganet.errors import InputError
+
+
+def check_replaceable(
+    target: Path, force: bool, is_ours: Callable[[Path], bool], what: str, sources: Iterable[Path] = ()
+) -> None:
+    """Raise unless a folder may be written to ``target`` without taking anything from the user.
+
+    A missing or an empty folder may always be written; one that an earlier run made, with ``--force``. A mistyped
+    folder is never deleted, nor one that holds what is to be read.
+
+    Parameters
+    ----------
+    target
+        Folder that shall be made.
+    force
+        The user asked to replace an earlier result.
+    is_ours
+        Whether a folder that has content is an earlier result.
+    what
+        An earlier result in words, for the message, and what tells it.
+    sources
+        Files and folders that are read.
+
+    Raises
+    ------
+    InputError
+        ``target`` may not be written.
+    """
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"{target} is a file: name a folder to write to.")
+    if not any(target.iterdir()):
+        return
+    check_outside(target, sources)
+    if not is_ours(target):
+        raise InputError(f"{target} is no {what}, and is not replaced: choose another place, or move it away.")
+    if not force:
+        raise InputError(f"{target} exists already: choose another place, or replace it with --force.")
+
+
+def check_outside(target: Path, sources: Iterable[Path]) -> None:
+    """Raise InputError where one of ``sources`` is, or lies in, the folder ``target`` that is to be replaced."""
+    if not target.exists():
+        return
+    folder = target.resolve()
+    for source in sources:
+        if source.resolve().is_relative_to(folder):
+            raise InputError(f"{target} holds {source}, which is read: choose another place for the result.")
 
 
 @contextmanager
@@ -19,21 +69,26 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
     Parameters
     ----------
     target
-        The file or folder that shall exist afterwards. Its parent is made where it is missing.
+        The file or folder that shall exist afterwards (where it is a link, what the link leads to). Its parent is
+        made where it is missing.
     overwrite
         Replace an existing ``target``; its old content stays until the new one is complete.
 
     Raises
     ------
     InputError
-        ``target`` exists and ``overwrite`` is false.
+        ``target`` exists and ``overwrite`` is false, or it is the current folder or one above.
     """
+    resolved = target.resolve()
+    if Path.cwd().is_relative_to(resolved):
+        raise InputError(f"{target} is the current folder or one above, which cannot be replaced: name another.")
     if target.exists() and not overwrite:
         raise InputError(f"{target} exists already: choose another place, or replace it with --force.")
+    target = resolved
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)
-    partial = target.with_name(f".{target.name}.partial-{os.getpid()}")
-    old = target.with_name(f".{target.name}.replaced-{os.getpid()}")
+    partial = target.with_name(f"{_prefix(target, 'partial')}{os.getpid()}")
+    old = target.with_name(f"{_prefix(target, 'replaced')}{os.getpid()}")
     try:
         yield partial
         if target.is_dir():  # a folder cannot be renamed over a folder that has content
@@ -48,21 +103,40 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
         _remove(old)
 
 
+def _prefix(target: Path, what: str) -> str:
+    """Begin the name of a file that is there while ``target`` is written; the number of the process follows.
+
+    The host is named because a process number says nothing about other hosts of a shared file system.
+    """
+    return f".{target.name}.{what}-{platform.node()}-"
+
+
 def _remove_leftovers(target: Path) -> None:
-    """Mend what a killed process left beside ``target``: a replaced folder returns, partial ones go."""
-    for old in target.parent.glob(f".{target.name}.replaced-*"):
-        if not _is_alive(old):
-            _remove(old) if target.exists() else old.rename(target)
-    for partial in target.parent.glob(f".{target.name}.partial-*"):
-        if not _is_alive(partial):
-            _remove(partial)
+    """Mend what a killed process of this host left beside ``target``: a replaced folder returns, partial ones go."""
+    for old in _leftovers(target, "replaced"):
+        _remove(old) if target.exists() else old.rename(target)
+    for partial in _leftovers(target, "partial"):
+        _remove(partial)
 
 
-def _is_alive(path: Path) -> bool:
-    """Whether the process whose number ends the name of ``path`` still runs."""
+def _leftovers(target: Path, what: str) -> list[Path]:
+    """Files and folders of processes of this host that have ended.
+
+    Those of our own number are leftovers too, of an earlier process (in a container each may be number 1).
+    """
+    prefix = _prefix(target, what)
+    numbers = {path: path.name.removeprefix(prefix) for path in target.parent.iterdir() if path.name.startswith(prefix)}
+    return [
+        path
+        for path, number in numbers.items()
+        if number.isdecimal() and (int(number) == os.getpid() or not _is_alive(int(number)))
+    ]
+
+
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(int(path.name.rpartition("-")[2]), 0)
-    except ProcessLookupError:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dataset_conversion.conversion import ConversionOptions, convert
 from dataset_conversion.writing import LABELS
+from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.frames.workers import default_workers
 
 
@@ -26,14 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", type=positive_integer, default=default_workers(), metavar="N", help="threads")
     parser.add_argument("--force", action="store_true", help="replace an existing data set of this id and name")
-
-
-def positive_integer(text: str) -> int:
-    """Type of options that count something."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-    return number
 
 
 def run(arguments: argparse.Namespace) -> None:

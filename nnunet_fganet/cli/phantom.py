@@ -3,18 +3,28 @@
 import argparse
 from pathlib import Path
 
+from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.phantom import write_phantom
+from nnunet_fganet.phantom.writing import is_test
+
+FOLDS = 5  # that fganet convert divides the sequences for training into
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``fganet phantom``."""
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to make, in the TCGSeg layout, with truth.json")
-    parser.add_argument("--sequences", type=int, default=80, metavar="N", help="sequences (default: 80, as in TCGSeg)")
-    parser.add_argument("--frames", type=int, default=36, metavar="N", help="frames a sequence, at 8/s (default: 36)")
-    parser.add_argument("--size", type=int, default=512, metavar="PX", help="rows and columns (default: 512)")
+    parser.add_argument(
+        "--sequences", type=positive_integer, default=80, metavar="N", help="sequences (default: 80, as in TCGSeg)"
+    )
+    parser.add_argument(
+        "--frames", type=positive_integer, default=36, metavar="N", help="frames a sequence, at 8/s (default: 36)"
+    )
+    parser.add_argument(
+        "--size", type=positive_integer, default=512, metavar="PX", help="rows and columns (default: 512)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="same seed, same bytes (default: 0)")
     parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="draw the wires over the frames in this folder")
-    parser.add_argument("--force", action="store_true", help="replace OUT where it exists")
+    parser.add_argument("--force", action="store_true", help="replace OUT, an earlier phantom")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -29,3 +39,6 @@ def run(arguments: argparse.Namespace) -> None:
         overwrite=arguments.force,
     )
     print(f"{arguments.sequences * arguments.frames} frames of {arguments.sequences} sequences in {arguments.out}")
+    training = sum(not is_test(sequence) for sequence in range(arguments.sequences))
+    if training < FOLDS:
+        print(f"Note: only {training} sequences are for training; fganet convert needs {FOLDS}: --sequences 7 or more.")

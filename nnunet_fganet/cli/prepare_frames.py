@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from nnunet_fganet.cli.convert import positive_integer
+from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.frames.preparation import prepare_frames
 from nnunet_fganet.frames.workers import default_workers
 

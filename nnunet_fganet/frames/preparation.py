@@ -1,10 +1,11 @@
 """New frames -> files that ``nnUNetv2_predict`` reads, cleaned as the converter cleans training frames."""
 
+import csv
 from functools import partial
 from pathlib import Path
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_replaceable, written_beside
 from nnunet_fganet.frames.collimation import clean_border
 from nnunet_fganet.frames.reading import IMAGE_ENDINGS, is_image, read_frame
 from nnunet_fganet.frames.report import REPORT_FILE, describe_collimation, write_collimation_report
@@ -24,7 +25,8 @@ def prepare_frames(source: Path, target: Path, workers: int, force: bool) -> str
     workers
         Threads.
     force
-        Replace an earlier result.
+        Replace an earlier result: a folder that holds the frames which its ``collimation.csv`` lists, and nothing
+        else.
 
     Returns
     -------
@@ -34,12 +36,14 @@ def prepare_frames(source: Path, target: Path, workers: int, force: bool) -> str
     Raises
     ------
     InputError
-        No frames, unreadable frames, two frames of one name, or ``target`` is in the way.
+        No frames, unreadable frames, two frames of one name, or ``target`` is in the way: it is no empty
+        folder and no earlier result, or it holds ``source``.
     """
     frames = _find_frames(source)
-    replace = _may_replace(target, force)
+    what = f"earlier result of fganet prepare-frames ({REPORT_FILE} and the frames that it lists, nothing else)"
+    check_replaceable(target, force, _is_prepared, what, [source])
     names = [frame.stem for frame in frames]
-    with written_beside(target, overwrite=replace) as folder:
+    with written_beside(target, overwrite=True) as folder:
         folder.mkdir()
         removed = map_with_progress(partial(_prepare, folder=folder), frames, workers, "prepare")
         write_collimation_report(folder, names, removed)
@@ -65,17 +69,14 @@ def _find_frames(source: Path) -> list[Path]:
     return frames
 
 
-def _may_replace(target: Path, force: bool) -> bool:
-    """Whether an existing ``target`` may go: an empty folder always, an earlier result with ``--force``.
+def _is_prepared(folder: Path) -> bool:
+    """Whether a folder holds what :func:`prepare_frames` wrote, and nothing else.
 
-    Anything else is not ours to delete: ``--force`` with a wrong folder would take the user's files.
+    The names of the frames alone do not tell: nnU-Net's own folders of images have names like them.
     """
-    if not target.exists():
+    try:
+        with (folder / REPORT_FILE).open(newline="", encoding="utf-8") as file:
+            listed = {f"{row['case']}_0000.png" for row in csv.DictReader(file)}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError):
         return False
-    if not target.is_dir():
-        raise InputError(f"{target} is a file: name a folder to write the prepared frames to.")
-    content = list(target.iterdir())
-    foreign = [path.name for path in content if not (path.name.endswith("_0000.png") or path.name == REPORT_FILE)]
-    if force and foreign:
-        raise InputError(f"{target} holds more than prepared frames ({foreign[0]}): choose another folder.")
-    return force or not content
+    return {path.name for path in folder.iterdir()} == listed | {REPORT_FILE}

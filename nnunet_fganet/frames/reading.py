@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 from nnunet_fganet.errors import InputError
 
@@ -65,9 +65,9 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.integer]:
     try:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
-            raw_mode = str(image.tile[0][3]) if image.tile else ""
+            deep_colour = "16" in _raw_mode(image)  # loading the pixels clears it
             image.load()
-            pixels = _to_array(image, deep_colour="16" in raw_mode, content=content)
+            pixels = _to_array(image, deep_colour, content)
     except Exception as error:  # decoders of damaged files raise nearly everything
         raise InputError(
             f"{path} is damaged or no PNG, JPEG, TIFF or BMP image ({error}): replace it or take it out."
@@ -77,6 +77,14 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.integer]:
     if pixels is None:
         raise InputError(f"{path} is neither grey nor RGB with 8 or 16 bit (mode {image.mode}): save it as a grey PNG.")
     return pixels
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """Pillow's name for how the file stores a pixel, such as ``RGB;16B``."""
+    if not image.tile:
+        return ""
+    arguments = image.tile[0][3]  # the raw mode, alone or followed by strides and offsets
+    return str(arguments[0] if isinstance(arguments, tuple) else arguments)
 
 
 def _to_array(image: Image.Image, deep_colour: bool, content: bytes) -> NDArray[np.integer] | None:

@@ -1,4 +1,4 @@
-"""Grey arrays -> the PNG files that nnU-Net reads."""
+"""Grey arrays -> PNG files."""
 
 from pathlib import Path
 
@@ -11,7 +11,14 @@ _COMPRESSION = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IM
 
 
 def write_png(path: Path, pixels: NDArray[np.integer]) -> None:
-    """Write (H, W), uint8 or uint16, as a single-channel PNG of the same depth.
+    """Write a frame or a mask as a PNG of the same depth.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    pixels
+        (H, W), or (H, W, 3) with equal channels; uint8 or uint16.
 
     Raises
     ------

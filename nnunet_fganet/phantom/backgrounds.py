@@ -1,6 +1,5 @@
 """Recorded frames to draw wires over: found, cut into runs, brought to size."""
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,17 +10,28 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.frames.names import split_at_last_number
+from nnunet_fganet.frames.reading import IMAGE_ENDINGS, is_image, read_frame
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 SAME_VIEW = 0.8  # correlation of two thumbnails above which they show the same view
 THUMBNAIL = 32  # px
+SMALLEST_SIDE = 16  # px
 
 
 @dataclass(frozen=True)
 class Run:
-    """Consecutive frames of one cine run: their files in order."""
+    """Consecutive frames of one cine run.
+
+    Attributes
+    ----------
+    files
+        In order.
+    bits
+        That the brightest pixel of all the frames needs, 8 to 16: one scale for the run, so that it does not flicker.
+    """
 
     files: tuple[Path, ...]
+    bits: int = 8
 
     def read(self, first: int, frames: int, size: int) -> NDArray[np.uint8]:
         """Read ``frames`` frames from ``first`` on, forward and backward where the run is shorter.
@@ -34,8 +44,11 @@ class Run:
         """
         last = len(self.files) - 1
         order = [last - abs((first + number) % max(1, 2 * last) - last) for number in range(frames)]
-        read = {index: _to_square(read_grey(self.files[index]), size) for index in sorted(set(order))}
+        read = {index: self._read_square(index, size) for index in sorted(set(order))}
         return np.stack([read[index] for index in order], dtype=np.uint8)
+
+    def _read_square(self, index: int, size: int) -> NDArray[np.integer]:
+        return _to_square(np.right_shift(_read(self.files[index]), self.bits - 8).astype(np.uint8), size)
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -47,22 +60,23 @@ def find_runs(folder: Path) -> list[Run]:
     Raises
     ------
     InputError
-        The folder is missing, has no images, or one of them is unreadable.
+        The folder is missing, has no images, or one of them is unreadable, in colour, or too small.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} is no folder: give the folder of frames to draw wires over to --backgrounds.")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != ".")
+    files = sorted(filter(is_image, folder.iterdir()))
     if not files:
-        raise InputError(f"{folder} holds no images (PNG, JPEG, TIFF, BMP): give --backgrounds a folder of frames.")
+        raise InputError(
+            f"{folder} holds no images ({', '.join(IMAGE_ENDINGS)}): give --backgrounds a folder of frames."
+        )
     numbered: dict[str, list[tuple[int, Path]]] = defaultdict(list)
     for path in files:
-        match = re.fullmatch(r"(.*?)(\d+)\D*", path.stem)
-        stem, number = (match[1], int(match[2])) if match else (path.stem, 0)
-        numbered[stem].append((number, path))
+        sequence, number = split_at_last_number(path.stem)
+        numbered[sequence].append((number, path))
     runs: list[Run] = []
     with tqdm(total=len(files), desc="backgrounds", unit="frame") as progress:
-        for stem in sorted(numbered):
-            runs += _cut_where_view_changes([path for _, path in sorted(numbered[stem])], progress)
+        for sequence in sorted(numbered):
+            runs += _cut_where_view_changes([path for _, path in sorted(numbered[sequence])], progress)
     return runs
 
 
@@ -87,47 +101,38 @@ def draw_background(
 
 
 def _cut_where_view_changes(files: list[Path], progress: tqdm) -> list[Run]:
-    runs: list[list[Path]] = []
-    before: NDArray[np.uint8] | None = None
+    runs: list[Run] = []
+    before: NDArray[np.integer] | None = None
     for path in files:
-        thumbnail = _to_square(read_grey(path), THUMBNAIL)
+        frame = _read(path)
+        thumbnail = _to_square(frame, THUMBNAIL)
         if before is None or _correlation(before, thumbnail) < SAME_VIEW:
-            runs.append([])
-        runs[-1].append(path)
+            runs.append(Run(()))
+        bits = max(runs[-1].bits, int(frame.max()).bit_length())
+        runs[-1] = Run((*runs[-1].files, path), bits)
         before = thumbnail
         progress.update()
-    return [Run(tuple(run)) for run in runs]
+    return runs
 
 
-def _correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+def _correlation(one: NDArray[np.integer], other: NDArray[np.integer]) -> float:
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.corrcoef(one.ravel(), other.ravel())[0, 1])
 
 
-def read_grey(path: Path) -> NDArray[np.uint8]:
-    """Read an image as grey values of 8 bits; deeper ones are scaled by the bits that they use.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read as an image.
-    """
-    grey = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    if grey is None or min(grey.shape) < 16:
-        raise InputError(f"{path} cannot be read as an image of at least 16 x 16 pixels: remove or replace it.")
-    if grey.dtype == np.uint8:
-        return grey.astype(np.uint8)
-    if not np.issubdtype(grey.dtype, np.integer):
-        raise InputError(f"{path} holds {grey.dtype} values: save it with 8 or 16 bits.")
-    bits = max(8, int(grey.max()).bit_length())
-    return np.right_shift(grey, bits - 8).astype(np.uint8)
+def _read(path: Path) -> NDArray[np.integer]:
+    frame = read_frame(path)
+    if min(frame.shape) < SMALLEST_SIDE:
+        raise InputError(f"{path} has fewer than {SMALLEST_SIDE} rows or columns: replace it or take it out.")
+    return frame
 
 
-def _to_square(grey: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _to_square(grey: NDArray[np.integer], size: int) -> NDArray[np.integer]:
+    """Crop to the central square and resize it to ``size`` px; the type stays."""
     rows, columns = grey.shape
     side = min(rows, columns)
     top, left = (rows - side) // 2, (columns - side) // 2
     square = grey[top : top + side, left : left + side]
     shrink_or_grow = cv2.INTER_AREA if side > size else cv2.INTER_CUBIC
-    return cv2.resize(square, (size, size), interpolation=shrink_or_grow).astype(np.uint8)
+    return np.asarray(cv2.resize(square, (size, size), interpolation=shrink_or_grow), dtype=grey.dtype)

@@ -64,28 +64,3 @@ def _filled(corners: Floats, size: int) -> Floats:
     bits = 8
     cv2.fillPoly(field, [np.rint(corners * 2**bits).astype(np.int32)], 1.0, lineType=cv2.LINE_8, shift=bits)
     return field
-
-
-def find_window(frame: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Find the collimated window of a recorded frame.
-
-    The window is the convex hull of the largest region brighter than 0.45 times the median: shutters and image
-    intensifiers are convex, and dense anatomy or devices at the edge are no border. Where it would be smaller than a
-    fifth of the frame there is no such border: all of the frame is window.
-
-    Parameters
-    ----------
-    frame
-        Grey values, shape (size, size).
-
-    Returns
-    -------
-    Shape (size, size), bool.
-    """
-    smooth = cv2.GaussianBlur(frame, (0, 0), max(1.0, frame.shape[0] / 200))
-    bright = (smooth > 0.45 * np.median(smooth)).astype(np.uint8)
-    outlines, _ = cv2.findContours(bright, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    window = np.zeros(frame.shape, np.uint8)
-    if outlines:
-        cv2.fillConvexPoly(window, cv2.convexHull(max(outlines, key=cv2.contourArea)), 1)
-    return window.astype(bool) if window.mean() >= 0.2 else np.ones(frame.shape, bool)

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_fganet.frames.collimation import find_window
 from nnunet_fganet.phantom.anatomy import Anatomy, draw_anatomy
-from nnunet_fganet.phantom.collimation import Collimation, draw_collimation, find_window
+from nnunet_fganet.phantom.collimation import Collimation, draw_collimation
 from nnunet_fganet.phantom.devices import Devices, draw_devices
 from nnunet_fganet.phantom.geometry import Floats
 from nnunet_fganet.phantom.imaging import Imaging, draw_imaging
@@ -131,7 +132,7 @@ class RecordedScene:
 def draw_recorded_scene(rng: np.random.Generator, frames: NDArray[np.uint8]) -> RecordedScene:
     """Motion of a wire over recorded ``frames``, shape (frames, size, size), and their window and noise."""
     motion = draw_motion(rng, frames.shape[1])
-    window = find_window(frames[0])
+    window = find_window(frames[0]).mask
     return RecordedScene(motion, frames, window, local_noise(frames[0]), blur=rng.uniform(0.6, 1.0))
 
 

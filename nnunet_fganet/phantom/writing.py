@@ -5,19 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_replaceable, written_beside
+from nnunet_fganet.frames.writing import write_png
 from nnunet_fganet.phantom.backgrounds import Run, draw_background, find_runs
 from nnunet_fganet.phantom.motion import FRAMES_PER_SECOND
 from nnunet_fganet.phantom.scenes import Scene, draw_recorded_scene, draw_synthetic_scene
 from nnunet_fganet.phantom.sequence import PhantomFrame, film_sequence
 
 SMALLEST_SIZE = 64
+TRUTH_FILE = "truth.json"
+TRUTH_KEYS = {"size", "seed", "frames_per_second", "frames"}
 
 
 def write_phantom(
@@ -46,12 +47,13 @@ def write_phantom(
     backgrounds
         Folder of recorded frames to draw the wires over, instead of a synthetic patient.
     overwrite
-        Replace ``out`` where it exists.
+        Replace ``out`` where it is a phantom.
 
     Raises
     ------
     InputError
-        A number is too small, ``out`` exists, or the backgrounds cannot be used.
+        A number is too small, ``out`` is in the way (a phantom, without ``overwrite``; other content; the
+        backgrounds), or the backgrounds cannot be used.
     """
     for value, least, option in (
         (sequences, 1, "--sequences"),
@@ -61,11 +63,20 @@ def write_phantom(
     ):
         if value < least:
             raise InputError(f"{option} is {value}: give at least {least}.")
-    if backgrounds is not None and overwrite and backgrounds.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"{out} holds the backgrounds, which --force would remove: choose another place.")
-    with written_beside(out, overwrite) as partial:
+    what = f"phantom (it has no {TRUTH_FILE} of one)"
+    check_replaceable(out, overwrite, is_phantom, what, [] if backgrounds is None else [backgrounds])
+    with written_beside(out, overwrite=True) as partial:
         runs = None if backgrounds is None else find_runs(backgrounds)
         _write(partial, sequences, frames, size, seed, runs)
+
+
+def is_phantom(folder: Path) -> bool:
+    """Whether :func:`write_phantom` made the folder: it has a ``truth.json`` with our keys."""
+    try:
+        truth = json.loads((folder / TRUTH_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(truth, dict) and truth.keys() >= TRUTH_KEYS
 
 
 def is_test(sequence: int) -> bool:
@@ -90,12 +101,12 @@ def _write(folder: Path, sequences: int, frames: int, size: int, seed: int, runs
             split = "test" if is_test(sequence) else "train"
             for number, frame in enumerate(_film(sequence, frames, size, seed, runs)):
                 file_name = f"{name}_{number:0{max(3, len(str(frames - 1)))}d}.png"
-                _write_png(folder / split / "images" / file_name, np.repeat(frame.image[..., None], 3, axis=2))
-                _write_png(folder / split / "masks" / file_name, frame.mask.astype(np.uint8) * 255)
+                write_png(folder / split / "images" / file_name, np.repeat(frame.image[..., None], 3, axis=2))
+                write_png(folder / split / "masks" / file_name, frame.mask.astype(np.uint8) * 255)
                 truth[file_name] = _truth(frame, name, split)
                 progress.update()
     document = {"size": size, "seed": seed, "frames_per_second": FRAMES_PER_SECOND, "frames": truth}
-    (folder / "truth.json").write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
+    (folder / TRUTH_FILE).write_text(json.dumps(document, separators=(",", ":")) + "\n", encoding="utf-8")
 
 
 def _film(sequence: int, frames: int, size: int, seed: int, runs: list[Run] | None) -> Iterator[PhantomFrame]:
@@ -122,8 +133,3 @@ def _truth(frame: PhantomFrame, sequence: str, split: str) -> dict[str, Any]:
         "contrast_to_noise": None if ratio is None else round(ratio, 3),
         "area_px": int(frame.mask.sum()),
     }
-
-
-def _write_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write a PNG; unlike ``cv2.imwrite``, a full disk raises :class:`OSError`."""
-    path.write_bytes(cv2.imencode(".png", pixels)[1].tobytes())

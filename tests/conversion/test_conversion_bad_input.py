@@ -1,6 +1,7 @@
 """Every kind of bad input ends with one sentence that names the file, and leaves nothing behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -90,6 +91,22 @@ BREAK: dict[str, tuple[Callable[[Path], object], list[str]]] = {
         ],
         ["seq00_000.tif", "2 images"],
     ),
+    "masks of a split missing": (
+        lambda root: shutil.rmtree(root / "test/masks"),
+        ["test/images holds images", "no folder masks"],
+    ),
+    "masks of a split under another name": (
+        lambda root: (root / "test/masks").rename(root / "test/annotations"),
+        ["test/images holds images", "no folder masks"],
+    ),
+    "images of a split missing": (
+        lambda root: shutil.rmtree(root / "test/images"),
+        ["test/masks holds masks", "no folder images"],
+    ),
+    "all masks missing": (
+        lambda root: [shutil.rmtree(root / split / "masks") for split in ("train", "test")],
+        ["images holds images", "no folder masks"],
+    ),
     "damaged truth": (lambda root: (root / "truth.json").write_text("{"), ["truth.json"]),
 }
 
@@ -142,6 +159,36 @@ def test_force_replaces_nothing_but_data_sets(source: Path, out: Path, capsys: p
     (out / "Dataset501_TCGSeg").mkdir(parents=True)
     (out / "Dataset501_TCGSeg" / "thesis.txt").write_text("mine")
     assert "no nnU-Net data set" in fails(capsys, source, out, "--force")
+
+
+@pytest.mark.parametrize("inside", ["source", "groups", "manifest", "frames"])
+def test_force_does_not_remove_what_it_reads(
+    inside: str, source: Path, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data_set = out / "Dataset501_TCGSeg"
+    assert main(["convert", str(source), "--out", str(out)]) == 0
+    table = data_set / "table.csv"
+    names = sorted(path.relative_to(source) for path in source.rglob("images/*.png"))
+    groups = "".join(f"{name.as_posix()},{name.name[:5]}\n" for name in names)
+    frames = "".join(f"{name},{str(name).replace('images', 'masks')}\n" for name in names)
+    if inside == "source":
+        shutil.copytree(source, data_set / "in")
+        sentence = fails(capsys, data_set / "in", out, "--force")
+    elif inside == "groups":
+        table.write_text("image,group\n" + groups)
+        sentence = fails(capsys, source, out, "--force", "--groups", table)
+    elif inside == "manifest":
+        table.write_text("image,mask\n" + frames)
+        sentence = fails(capsys, source, out, "--force", "--manifest", table)
+    else:
+        cases = sorted(path.name for path in (data_set / "labelsTr").iterdir())
+        folder = data_set.relative_to(tmp_path)
+        rows = [f"{folder}/imagesTr/{case[:-4]}_0000.png,{folder}/labelsTr/{case},{case[:5]}\n" for case in cases]
+        manifest = tmp_path / "manifest.csv"
+        manifest.write_text("image,mask,sequence\n" + "".join(rows))
+        sentence = fails(capsys, tmp_path, out, "--force", "--manifest", manifest)
+    assert f"{data_set} holds" in sentence
+    assert "which is read" in sentence
 
 
 @pytest.mark.parametrize("place", ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"])

@@ -102,6 +102,22 @@ def test_force_replaces_and_names_what_is_stale(
     assert len(list(labels.iterdir())) == 12
 
 
+def test_out_does_not_call_other_models_stale(
+    source: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """nnU-Net's data set of the same name is another one than that which was made with --out."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+        (tmp_path / variable / "Dataset501_TCGSeg").mkdir(parents=True)
+    convert(source, out)
+    convert(source, out, "--force")
+    assert "rm -r" not in capsys.readouterr().out
+    convert(source, out, "--force")
+    monkeypatch.setenv("nnUNet_raw", str(out))
+    convert(source, out, "--force")
+    assert capsys.readouterr().out.count("rm -r") == 2
+
+
 def test_16_bit_frames_keep_their_depth(source: Path, out: Path) -> None:
     frame = draw_frame(0).astype(np.uint16) * 200
     save(source / "train" / "images" / "seq00_000.png", frame)

@@ -50,6 +50,23 @@ def test_labelme_files_beside_and_below(tmp_path: Path, out: Path) -> None:
     assert io.imread(folder / "labelsTr" / "s0_1.png").sum() == 26 + 20
 
 
+@pytest.mark.parametrize("image_path", ["s{}_1.png", "../frames/s{}_1.jpg", None])
+def test_labelme_files_in_labels_belong_to_the_images_of_their_names(
+    tmp_path: Path, out: Path, image_path: str | None
+) -> None:
+    """Files that were moved to ``labels`` keep the imagePath of the place that they were saved in."""
+    labels = tmp_path / "in" / "labels"
+    labels.mkdir(parents=True)
+    for number in range(5):
+        save(tmp_path / "in" / "images" / f"s{number}_1.png", draw_frame(number))
+        named = image_path.format(number) if image_path else None
+        content = {"shapes": [STRIP], "imagePath": named, "imageData": None}
+        (labels / f"s{number}_1.json").write_text(json.dumps(content))
+    folder = convert(tmp_path / "in", out)
+    assert io.imread(folder / "labelsTr" / "s0_1.png").any()
+    np.testing.assert_array_equal(io.imread(folder / "imagesTr" / "s3_1_0000.png"), draw_frame(3))
+
+
 def annotation(shapes: list[dict]) -> Annotation:
     return Annotation(Path("a.json"), Path("a.png"), None, shapes)
 

@@ -22,10 +22,12 @@ def write_pairs(places: list[tuple[str, str]], root: Path) -> None:
         save(root / mask, draw_wire(seed))
 
 
-@pytest.mark.parametrize("masks", ["masks", "labels"])
-def test_flat_folders(tmp_path: Path, out: Path, masks: str) -> None:
+@pytest.mark.parametrize(
+    ("images", "masks"), [("images", "masks"), ("images", "labels"), ("Images", "Masks"), ("IMAGES", "Labels")]
+)
+def test_flat_folders(tmp_path: Path, out: Path, images: str, masks: str) -> None:
     write_pairs(
-        [(f"images/s{s}_{f}.png", f"{masks}/s{s}_{f}.png") for s in range(5) for f in range(2)], tmp_path / "in"
+        [(f"{images}/s{s}_{f}.png", f"{masks}/s{s}_{f}.png") for s in range(5) for f in range(2)], tmp_path / "in"
     )
     assert set(read_column(convert(tmp_path / "in", out), "sequence").values()) == {"s0", "s1", "s2", "s3", "s4"}
 

@@ -54,8 +54,53 @@ def test_force_does_not_replace_what_is_not_ours(tmp_path: Path, capsys: pytest.
     make_frames(tmp_path / "in")
     assert main(["prepare-frames", str(tmp_path / "in"), str(tmp_path), "--force"]) == 2
     assert main(["prepare-frames", str(tmp_path / "in"), str(tmp_path / "in"), "--force"]) == 2
-    assert "holds more than prepared frames" in capsys.readouterr().err
+    assert "which is read" in capsys.readouterr().err
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("mine")
+    assert main(["prepare-frames", str(tmp_path / "in"), str(tmp_path / "home"), "--force"]) == 2
+    assert "no earlier result of fganet prepare-frames" in capsys.readouterr().err
     assert (tmp_path / "in" / "notes.txt").is_file()
+    assert (tmp_path / "home" / "thesis.txt").is_file()
+
+
+@pytest.mark.parametrize("foreign", ["no report", "frame more", "frame less", "folder more"])
+def test_force_does_not_replace_images_of_nnunet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], foreign: str
+) -> None:
+    """``imagesTr`` holds nothing but ``*_0000.png``, too."""
+    make_frames(tmp_path / "in")
+    images = tmp_path / "imagesTr"
+    assert main(["prepare-frames", str(tmp_path / "in"), str(images)]) == 0
+    {
+        "no report": (images / "collimation.csv").unlink,
+        "frame more": lambda: (images / "seq00_000_0000.png").write_bytes((images / "run_1_0000.png").read_bytes()),
+        "frame less": (images / "run_1_0000.png").unlink,
+        "folder more": (images / "mine").mkdir,
+    }[foreign]()
+    before = sorted(images.iterdir())
+    assert main(["prepare-frames", str(tmp_path / "in"), str(images), "--force"]) == 2
+    assert f"{images} is no earlier result" in capsys.readouterr().err
+    assert sorted(images.iterdir()) == before
+
+
+def test_force_does_not_remove_the_frames_that_it_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_frames(tmp_path / "in")
+    out = tmp_path / "out"
+    assert main(["prepare-frames", str(tmp_path / "in"), str(out)]) == 0
+    for source in (out, out / "run_1_0000.png"):
+        assert main(["prepare-frames", str(source), str(out), "--force"]) == 2
+        assert f"{out} holds {source}, which is read" in capsys.readouterr().err
+    assert len(list(out.iterdir())) == 3
+
+
+def test_the_current_folder_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_frames(tmp_path / "in")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["prepare-frames", "../in", "."]) == 2
+    assert "current folder" in capsys.readouterr().err
 
 
 def test_bad_frames_leave_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

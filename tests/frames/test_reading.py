@@ -55,6 +55,17 @@ def test_16_bit(ending: str, channels: int, tmp_path: Path) -> None:
     np.testing.assert_array_equal(frame, DEEP)
 
 
+@pytest.mark.parametrize("width", [388, 512, 540, 720])
+@pytest.mark.parametrize(("ending", "options"), [("bmp", {}), ("tif", {"compression": "tiff_lzw"})])
+def test_8_bit_colour_of_any_width_stays_8_bit(ending: str, options: dict, width: int, tmp_path: Path) -> None:
+    """Row strides and offsets, such as the 2160 bytes of 720 pixels, say nothing about depth."""
+    grey = np.random.default_rng(width).integers(0, 256, (19, width), dtype=np.uint8)
+    Image.fromarray(np.dstack([grey] * 3)).save(tmp_path / f"frame.{ending}", **options)
+    frame = read_frame(tmp_path / f"frame.{ending}")
+    assert frame.dtype == np.uint8
+    np.testing.assert_array_equal(frame, grey)
+
+
 def test_16_bit_channels_that_differ_in_the_low_byte(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "frame.png"), np.dstack([DEEP, DEEP, DEEP + 1]))
     with pytest.raises(InputError, match=r"frame\.png is a colour image"):

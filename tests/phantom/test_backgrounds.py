@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.phantom import write_phantom
-from nnunet_fganet.phantom.backgrounds import Run, draw_background, find_runs, read_grey
-from nnunet_fganet.phantom.collimation import find_window
-from nnunet_fganet.phantom.scenes import local_noise
+from nnunet_fganet.phantom.backgrounds import Run, draw_background, find_runs
+from nnunet_fganet.phantom.scenes import draw_recorded_scene, local_noise
 
 
 def write_run(folder, name, numbers, view, suffix=".png", size=96):
@@ -58,23 +58,25 @@ def test_train_and_test_use_different_runs(tmp_path):
     assert train and test and not train & test
 
 
-def test_deep_images_are_scaled_by_the_bits_they_use(tmp_path):
-    deep = np.linspace(0, 1023, 32 * 32).reshape(32, 32).astype(np.uint16)
-    cv2.imwrite(str(tmp_path / "deep.png"), deep)
-    grey = read_grey(tmp_path / "deep.png")
-    assert grey.dtype == np.uint8
-    assert grey.max() == 255 and abs(int(grey.mean()) - 127) <= 1
+def test_deep_runs_are_scaled_by_the_bits_that_all_their_frames_need(tmp_path):
+    """Scaled frame by frame, a run whose brightest pixel passes a power of two would flicker."""
+    ramp = np.linspace(0, 1, 32 * 32).reshape(32, 32)
+    for number, brightest in enumerate((500, 1023, 520)):
+        cv2.imwrite(str(tmp_path / f"deep_{number}.png"), (ramp * brightest).astype(np.uint16))
+    (run,) = find_runs(tmp_path)
+    frames = run.read(first=0, frames=3, size=32)
+    assert frames.dtype == np.uint8
+    assert frames.max(axis=(1, 2)).tolist() == [500 // 4, 255, 520 // 4]
+    assert abs(frames[1].mean() - 127) <= 1
 
 
 def test_the_window_of_a_recorded_frame_is_found():
     rows, columns = np.mgrid[:128, :128]
     disc = np.hypot(rows - 70, columns - 50) < 55
-    frame = np.where(disc, 120, 18) + np.random.default_rng(0).normal(0, 4, disc.shape)
+    frame = np.where(disc, 120, 18) + np.random.default_rng(0).normal(0, 1, disc.shape)
     frame[60:90, 40:46] = 20  # a dense device is no border
-    found = find_window(frame.astype(np.uint8))
+    found = draw_recorded_scene(np.random.default_rng(0), frame.astype(np.uint8)[None]).window
     assert np.sum(found & disc) / np.sum(found | disc) > 0.96
-    assert find_window(np.full((64, 64), 90, np.uint8)).all()
-    assert find_window(np.zeros((64, 64), np.uint8)).all()
 
 
 def test_the_noise_of_a_recorded_frame_is_found():
@@ -89,7 +91,7 @@ def test_only_the_wire_and_its_catheter_are_added(tmp_path):
     write_run(tmp_path / "frames", "a_", range(4), view=1, size=128)
     write_phantom(tmp_path / "data", 10, 4, 128, seed=1, backgrounds=tmp_path / "frames")
     frames = json.loads((tmp_path / "data" / "truth.json").read_text())["frames"]
-    originals = np.stack([read_grey(path)[:, 16:144] for path in sorted((tmp_path / "frames").iterdir())]).astype(int)
+    originals = np.stack([read_frame(path)[:, 16:144] for path in sorted((tmp_path / "frames").iterdir())]).astype(int)
     for name in frames:
         folder = tmp_path / "data" / frames[name]["split"]
         image = cv2.imread(str(folder / "images" / name), cv2.IMREAD_GRAYSCALE).astype(int)
@@ -117,13 +119,15 @@ def test_unusable_backgrounds(tmp_path, capsys):
     write_run(tmp_path / "frames", "a_", range(2), view=1)
     broken = tmp_path / "frames" / "a_1.png"
     broken.write_bytes(broken.read_bytes()[:40])
-    fails_with(tmp_path / "frames", "a_1.png cannot be read")
+    fails_with(tmp_path / "frames", "a_1.png is damaged")
+    cv2.imwrite(str(broken), np.zeros((15, 40), np.uint8))
+    fails_with(tmp_path / "frames", "a_1.png has fewer than 16 rows or columns")
 
 
 def test_force_does_not_remove_the_backgrounds(tmp_path, capsys):
     write_run(tmp_path / "data", "a_", range(2), view=1)
     assert main(["phantom", str(tmp_path / "data"), "--backgrounds", str(tmp_path / "data"), "--force"]) == 2
-    assert "holds the backgrounds" in capsys.readouterr().err
+    assert "which is read" in capsys.readouterr().err
     assert (tmp_path / "data" / "a_0.png").is_file()
 
 

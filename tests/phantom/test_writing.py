@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.phantom import write_phantom
 from nnunet_fganet.phantom.writing import has_wire, is_test
 
@@ -74,8 +75,6 @@ def test_one_sequence_of_one_frame(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--sequences", "0"], "--sequences is 0"),
-        (["--frames", "-1"], "--frames is -1"),
         (["--size", "63"], "--size is 63: give at least 64"),
         (["--seed", "-1"], "--seed is -1"),
     ],
@@ -86,26 +85,58 @@ def test_numbers_too_small(tmp_path, capsys, options, words):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("option", ["--sequences", "--frames", "--size"])
+def test_numbers_of_nothing(tmp_path, capsys, option):
+    with pytest.raises(SystemExit) as raised:
+        main(["phantom", str(tmp_path / "data"), option, "0"])
+    assert raised.value.code == 2
+    assert option in capsys.readouterr().err
+    with pytest.raises(InputError, match=f"{option} is 0"):
+        write_phantom(tmp_path / "data", **{"sequences": 1, "frames": 1, "size": 64, "seed": 0} | {option[2:]: 0})
+
+
 def test_an_existing_folder_needs_force(tmp_path, capsys):
     out = tmp_path / "data"
-    (out / "mine").mkdir(parents=True)
-    command = ["phantom", str(out), "--sequences", "1", "--frames", "1", "--size", "64"]
-    assert main(command) == 2
+    out.mkdir()
+    command = ["phantom", str(out), "--frames", "1", "--size", "64", "--sequences"]
+    assert main([*command, "2"]) == 0  # an empty folder may be filled
+    before = digests(out)
+    assert main([*command, "1"]) == 2
     assert f"{out} exists already" in capsys.readouterr().err
-    assert (out / "mine").is_dir()
-    assert main([*command, "--force"]) == 0
-    assert not (out / "mine").exists() and (out / "truth.json").is_file()
+    assert digests(out) == before
+    assert main([*command, "1", "--force"]) == 0
+    assert len(digests(out)) == 3
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("truth", [None, "{", "[]", '{"frames": {}}'])
+def test_force_replaces_nothing_but_phantoms(tmp_path, capsys, truth):
+    home = tmp_path / "home"
+    (home / "thesis").mkdir(parents=True)
+    if truth is not None:
+        (home / "truth.json").write_text(truth)
+    command = ["phantom", str(home), "--sequences", "1", "--frames", "1", "--size", "64", "--force"]
+    assert main(command) == 2
+    assert f"{home} is no phantom" in capsys.readouterr().err
+    assert (home / "thesis").is_dir()
+
+
+@pytest.mark.parametrize(("sequences", "converts"), [(6, False), (7, True)])
+def test_too_few_sequences_for_the_converter_are_noted(tmp_path, capsys, sequences, converts):
+    options = ["--sequences", str(sequences), "--frames", "1", "--size", "64"]
+    assert main(["phantom", str(tmp_path / "data"), *options]) == 0
+    assert ("Note: " in capsys.readouterr().out) is not converts
+    assert (main(["convert", str(tmp_path / "data"), "--out", str(tmp_path / "raw")]) == 0) is converts
 
 
 def test_an_interrupt_leaves_nothing(tmp_path, monkeypatch, capsys):
     """Ctrl-C after the first PNG: the real encoder is called, then the interrupt arrives."""
     encode = cv2.imencode
 
-    def interrupted(suffix, pixels):
+    def interrupted(*arguments):
         if any(tmp_path.rglob("*.png")):
             raise KeyboardInterrupt
-        return encode(suffix, pixels)
+        return encode(*arguments)
 
     monkeypatch.setattr(cv2, "imencode", interrupted)
     assert main(["phantom", str(tmp_path / "data"), "--sequences", "1", "--frames", "2", "--size", "64"]) == 2

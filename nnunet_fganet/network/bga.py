@@ -38,7 +38,7 @@ class BGA(nn.Module):
         )
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)`` at the size of the former."""
+        """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)``, at the finer size."""
         fine = self.low_fine(low) * upsample2(self.high_fine(high)).sigmoid()
         coarse = self.low_coarse(low) * self.high_coarse(high).sigmoid()
         return self.fusion(fine + upsample2(coarse))

@@ -121,9 +121,7 @@ class FGANetPlanner(ExperimentPlanner):
         if stock["arch_kwargs"]["n_stages"] >= FEWEST_STOCK_STAGES:
             plans["configurations"][STOCK_CONFIGURATION] = {"inherits_from": CONFIGURATION, "architecture": stock}
         else:
-            print(
-                f"No configuration {STOCK_CONFIGURATION}: nnU-Net's own network cannot halve a patch of {patch} often enough."
-            )
+            print(f"No configuration {STOCK_CONFIGURATION}: nnU-Net's own network cannot halve a patch of {patch}.")
         recursive_fix_for_json_export(plans)
         self._check_earlier_plans(plans)
         super().save_plans(plans)

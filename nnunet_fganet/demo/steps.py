@@ -49,7 +49,7 @@ class Step:
 
 
 def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str]) -> None:
-    """Run those steps that are not done, in order; once one had to run anew, all later ones do.
+    """Run those steps that are not done, in order; once one had to run, all later ones run anew.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def run_steps(steps: Sequence[Step], folder: Path, environment: Mapping[str, str
             print("      done before (make clean starts from the beginning)")
             continue
         going_on = state == "started" and bool(step.resume)
-        anew = anew or not going_on
+        anew = True
         _run_step(step, record, folder / "logs" / f"{step.name}.log", going_on, environment)
 
 

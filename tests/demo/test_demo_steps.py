@@ -85,6 +85,17 @@ def test_a_step_before_it_that_ran_anew_forbids_going_on(tmp_path: Path) -> None
     assert calls(tmp_path, "train") == ["fail"]
 
 
+def test_what_follows_a_resumed_step_runs_anew(tmp_path: Path) -> None:
+    steps = [recorder(tmp_path, "train", resume=("--c",)), recorder(tmp_path, "predict")]
+    run(tmp_path, *steps)
+    record = tmp_path / "steps" / "train.json"
+    record.write_text(record.read_text().replace("done", "started"))  # as an interrupted training leaves it
+    (tmp_path / "predict" / "masks_of_the_old_network").touch()
+    run(tmp_path, *steps)
+    assert calls(tmp_path, "train") == ["", "--c"]
+    assert not (tmp_path / "predict" / "masks_of_the_old_network").exists()
+
+
 def test_a_failure_names_the_log_and_shows_its_end(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"step 'one' of the demo failed with exit code 3.*one\.log") as error:
         run(tmp_path, recorder(tmp_path, "one", "fail"))

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import DATASET_ID, DATASET_NAME, write_dataset
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
 
 from nnunet_fganet.cli.main import main
 from nnunet_fganet.network.fganet import FGANet

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import DATASET_ID, DATASET_NAME, write_dataset
+from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
 
 pytestmark = pytest.mark.slow
 

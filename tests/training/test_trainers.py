@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import DATASET_NAME
+from wire_dataset import DATASET_NAME
 
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.planning.planner import network_plan

@@ -39,11 +39,11 @@ class NNUNetFolders:
             start_new_session=True,
         )
 
-    def run(self, command: str, *arguments: str, **environment: str) -> str:
-        """Run a command to its end, check that it succeeded and return what it printed."""
+    def run(self, command: str, *arguments: str, code: int = 0, **environment: str) -> str:
+        """Run a command to its end, check its exit code and return what it printed."""
         process = self.popen(command, *arguments, **environment)
         output, _ = process.communicate()
-        assert process.returncode == 0, output
+        assert process.returncode == code, output
         return output
 
 

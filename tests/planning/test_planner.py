@@ -29,7 +29,7 @@ def plans_of(nnunet, name="nnUNetFGANetPlans"):
 @pytest.mark.slow
 def test_options_are_stored_in_the_plans(nnunet, dataset):
     options = ("--alpha", "0.1", "--learning-rate", "0.05", "--norm", "instance", "--no-bga", "--precision", "float32")
-    assert main([*PLAN, *options, "--stage-weights", "1", "0.5", "0.25"]) == 0
+    nnunet.run("fganet", *PLAN, *options, "--stage-weights", "1", "0.5", "0.25")
     plan = plans_of(nnunet)["configurations"]["2d"]
     assert plan["patch_size"] == [96, 96]
     assert plan["batch_size"] == 2
@@ -51,17 +51,16 @@ def test_options_are_stored_in_the_plans(nnunet, dataset):
 
 
 @pytest.mark.slow
-def test_planning_again(nnunet, dataset, capsys):
+def test_planning_again(nnunet, dataset):
     """The same plans are no change, other plans need --force, other splits a new start."""
-    assert main(PLAN) == 0
-    assert main([*PLAN, "--alpha", "0.1"]) == 2
-    assert "--force" in capsys.readouterr().err
+    nnunet.run("fganet", *PLAN)
+    assert "--force" in nnunet.run("fganet", *PLAN, "--alpha", "0.1", code=2)
     assert plans_of(nnunet)["configurations"]["2d"]["fganet"]["alpha"] == 0.25
-    assert main(PLAN) == 0
+    nnunet.run("fganet", *PLAN)
     splits = json.loads((dataset / "splits_final.json").read_text())
     (dataset / "splits_final.json").write_text(json.dumps(splits[::-1]))
-    assert main([*PLAN, "--force"]) == 2
-    assert "splits_final.json belongs to an earlier conversion" in capsys.readouterr().err
+    output = nnunet.run("fganet", *PLAN, "--force", code=2)
+    assert "splits_final.json belongs to an earlier conversion" in output
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """nnU-Net's trainer with FGA-Net, its loss and its schedule."""
 
-from typing import Any
-
 import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
@@ -24,18 +22,18 @@ class nnUNetTrainerFGANet(BudgetTrainer):
     are used, on the patch and batch of the plans.
     """
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = self.settings.learning_rate
+    def initialize(self) -> None:
+        """Take the optimizer's settings from the plans, then set up as nnU-Net does."""
+        self.initial_lr = self._initial_learning_rate()
         self.weight_decay = self.settings.weight_decay
-        self.epochs_to_zero = self.num_epochs
+        super().initialize()
+
+    def _initial_learning_rate(self) -> float:
+        return self.settings.learning_rate
+
+    def _epochs_to_zero(self) -> int:
+        """Epochs from the initial learning rate to zero."""
+        return self.num_epochs
 
     @staticmethod
     def build_network_architecture(
@@ -77,7 +75,7 @@ class nnUNetTrainerFGANet(BudgetTrainer):
             weight_decay=self.weight_decay,
             nesterov=self.settings.momentum > 0,
         )
-        return optimizer, CosineSchedule(optimizer, self.initial_lr, self.epochs_to_zero)
+        return optimizer, CosineSchedule(optimizer, self.initial_lr, self._epochs_to_zero())
 
     def _build_loss(self) -> FGANetLoss:
         return FGANetLoss(
@@ -104,14 +102,8 @@ class nnUNetTrainerFGANetPaperSchedule(nnUNetTrainerFGANet):
     leaves the weights nearly as they were drawn; this trainer is here to show that.
     """
 
-    def __init__(
-        self,
-        plans: dict[str, Any],
-        configuration: str,
-        fold: int,
-        dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.initial_lr = 1e-8
-        self.epochs_to_zero = 50
+    def _initial_learning_rate(self) -> float:
+        return 1e-8
+
+    def _epochs_to_zero(self) -> int:
+        return 50

@@ -8,7 +8,8 @@ from nnunetv2.utilities.ddp_allgather import AllGatherGrad
 from torch import nn
 from torch.nn import functional
 
-from nnunet_fganet.loss.functional import soft_cldice, soft_dice, soft_skeleton
+from nnunet_fganet.loss.functional import soft_cldice, soft_dice
+from nnunet_fganet.loss.skeleton import soft_skeleton
 
 
 @dataclass
@@ -40,7 +41,7 @@ class FGANetLoss(nn.Module):
     alpha
         Weight of clDice against Dice, in [0, 1); clDice alone is not a loss.
     skeleton_iterations
-        See :func:`nnunet_fganet.loss.functional.soft_skeleton`.
+        See :func:`nnunet_fganet.loss.skeleton.soft_skeleton`.
     stage_weights
         Weight of each output, the main one first; None: 1, 1/2, 1/4, ...
     cross_entropy_weight

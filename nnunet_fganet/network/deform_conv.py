@@ -1,23 +1,54 @@
 """Deformable convolution (Dai et al. 2017; modulated: Zhu et al. 2019) behind one function.
 
-Two backends compute the same thing from weights of the same layout:
-
-``torchvision``
-    ``torchvision.ops.deform_conv2d``, the reference. Its CPU kernel samples in one thread and knows
-    no half precision.
-``gather``
-    A weighted gather of rows: with channels last a pixel is one contiguous row, and bilinear
-    sampling is ``embedding_bag`` over four rows. Threaded, and in every floating-point type.
+The backends of :data:`BACKENDS` compute the same thing from weights of the same layout, so that a
+checkpoint does not depend on them.
 """
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-BACKENDS = ("auto", "torchvision", "gather")
+from nnunet_fganet.network.deform_gather import deform_conv2d_gather
+
+AUTO = "auto"
+_Compute = Callable[
+    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor
+]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute; ``supports`` takes device type and dtype, :attr:`compute` tensors of that dtype."""
+
+    compute: _Compute
+    supports: Callable[[str, torch.dtype], bool]
+
+
+def _torchvision(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    # In half precision the CPU kernel does not exist, and the GPU's places samples in it: in steps of
+    # a quarter of a pixel at column 300.
+    compute = torch.promote_types(x.dtype, torch.float32)
+    tensors = [each if each is None else each.to(compute) for each in (x, offset, weight, bias, mask)]
+    x_, offset_, weight_, bias_, mask_ = tensors
+    padding = int(weight.shape[-1]) // 2  # a number even where a graph is recorded
+    return torchvision_deform_conv2d(x_, offset_, weight_, bias_, padding=padding, mask=mask_).to(x.dtype)
+
+
+BACKENDS = {
+    # The reference. Its CPU kernel samples in one thread.
+    "torchvision": Backend(_torchvision, lambda device, dtype: dtype.is_floating_point),
+    "gather": Backend(deform_conv2d_gather, lambda device, dtype: dtype.is_floating_point),
+}
 
 
 def deform_conv2d(
@@ -26,7 +57,7 @@ def deform_conv2d(
     weight: torch.Tensor,
     bias: torch.Tensor | None = None,
     mask: torch.Tensor | None = None,
-    backend: str = "auto",
+    backend: str = AUTO,
 ) -> torch.Tensor:
     """Convolve with stride 1 and "same" padding at sampling points that ``offset`` moves.
 
@@ -44,8 +75,8 @@ def deform_conv2d(
     mask
         ``(batch, k * k, height, width)``: factor of each sampling point (modulation).
     backend
-        One of :data:`BACKENDS`; ``auto`` takes ``gather`` on the CPU and ``torchvision`` elsewhere
-        and for export (ONNX has an operator for it).
+        A key of :data:`BACKENDS`, or ``auto``: ``gather`` on the CPU, ``torchvision`` elsewhere and
+        for export (ONNX has an operator for it).
 
     Returns
     -------
@@ -55,20 +86,43 @@ def deform_conv2d(
     Raises
     ------
     ValueError
-        ``backend`` is not known.
+        ``backend`` is not known, or does not support the device or dtype of ``x``.
     """
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        with torch.autocast(device, enabled=False):
+            return deform_conv2d(x.to(dtype), offset, weight, bias, mask, backend)
+    chosen = choose_backend(backend, device, x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    return BACKENDS[chosen].compute(x, offset, weight.to(x.dtype), bias, mask)
+
+
+def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:
+    """Key of :data:`BACKENDS` to compute with.
+
+    Raises
+    ------
+    ValueError
+        ``backend`` is not known, or does not support device type or dtype.
+    """
+    if backend == AUTO:
+        return "gather" if device == "cpu" and not torch.compiler.is_exporting() else "torchvision"
     if backend not in BACKENDS:
-        raise ValueError(f"backend {backend!r} is not known; choose one of {', '.join(BACKENDS)}")
-    if backend == "auto":
-        backend = "gather" if x.device.type == "cpu" and not torch.compiler.is_exporting() else "torchvision"
-    compute = _gather if backend == "gather" else _torchvision
-    return compute(x, offset, weight, bias, mask)
+        raise ValueError(f"backend {backend!r} is not known; choose one of {', '.join((AUTO, *BACKENDS))}")
+    if not BACKENDS[backend].supports(device, dtype):
+        able = [name for name, other in BACKENDS.items() if other.supports(device, dtype)]
+        raise ValueError(
+            f"backend {backend!r} does not support {str(dtype).removeprefix('torch.')} on {device}; "
+            f"those that do: {', '.join(able)}"
+        )
+    return backend
 
 
 class DeformConv2d(nn.Module):
     """Deformable k x k convolution; parameters as in ``torchvision.ops.DeformConv2d``."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = "auto") -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = AUTO) -> None:
         super().__init__()
         self.backend = backend
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
@@ -84,90 +138,3 @@ class DeformConv2d(nn.Module):
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`deform_conv2d`."""
         return deform_conv2d(x, offset, self.weight, self.bias, mask, self.backend)
-
-
-def _torchvision(
-    x: torch.Tensor,
-    offset: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    padding = weight.shape[-1] // 2
-    if x.device.type != "cpu":
-        return torchvision_deform_conv2d(x, offset, weight, bias, padding=padding, mask=mask)
-    # The CPU kernel knows neither half precision nor autocast.
-    dtype = _compute_dtype(x)
-    x, offset, weight = x.float(), offset.float(), weight.float()
-    bias = None if bias is None else bias.float()
-    mask = None if mask is None else mask.float()
-    return torchvision_deform_conv2d(x, offset, weight, bias, padding=padding, mask=mask).to(dtype)
-
-
-def _gather(
-    x: torch.Tensor,
-    offset: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    batch, channels, height, width = x.shape
-    dtype = _compute_dtype(x)
-    index, share = _corners(offset, weight.shape[-1])
-    if mask is not None:
-        share = share * mask.permute(0, 2, 3, 1).unsqueeze(-1).float()
-    rows = x.to(dtype).permute(0, 2, 3, 1).reshape(-1, channels)
-    columns = functional.embedding_bag(
-        index.view(-1, 4), rows, mode="sum", per_sample_weights=share.to(dtype).view(-1, 4)
-    ).view(batch * height * width, -1)
-    matrix = weight.to(dtype).permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
-    out = functional.linear(columns, matrix, None if bias is None else bias.to(dtype))
-    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def _corners(offset: torch.Tensor, kernel_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows to read and their bilinear weights.
-
-    Returns
-    -------
-    index, share
-        ``(batch, height, width, k * k, 4)``: row number of a corner in the flattened
-        ``(batch * height * width, channels)`` input, and its weight (0 outside the image).
-    """
-    batch, _, height, width = offset.shape
-    # Positions need float32: bfloat16 resolves 2 pixels at column 300.
-    offset = offset.float().permute(0, 2, 3, 1).reshape(batch, height, width, -1, 2)
-    tap = torch.arange(kernel_size * kernel_size, device=offset.device)
-    row_of_tap = torch.div(tap, kernel_size, rounding_mode="floor") - kernel_size // 2
-    column_of_tap = tap % kernel_size - kernel_size // 2
-    rows = torch.arange(height, device=offset.device).view(-1, 1, 1) + row_of_tap
-    columns = torch.arange(width, device=offset.device).view(-1, 1) + column_of_tap
-    top, bottom, top_share, bottom_share = _neighbours(rows + offset[..., 0], height)
-    left, right, left_share, right_share = _neighbours(columns + offset[..., 1], width)
-    first_row = (torch.arange(batch, device=offset.device) * height).view(-1, 1, 1, 1)
-    top, bottom = (first_row + top) * width, (first_row + bottom) * width
-    index = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=-1)
-    share = torch.stack(
-        (top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share), dim=-1
-    )
-    return index, share
-
-
-def _neighbours(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The two pixels around a position along one axis, and their linear weights (0 outside)."""
-    # Beyond these bounds every weight and gradient is 0 anyway: clamping keeps infinite positions out
-    # of the arithmetic, and lets NaN through to the weights. (Not at -1: there the gradient counts.)
-    position = position.clamp(-2, size + 1)
-    floor = position.detach().floor()
-    fraction = position - floor
-    low = floor.nan_to_num(0).long()
-    high = low + 1
-    low_share = torch.where((low >= 0) & (low < size), 1 - fraction, 0)
-    high_share = torch.where((high >= 0) & (high < size), fraction, 0)
-    return low.clamp(0, size - 1), high.clamp(0, size - 1), low_share, high_share
-
-
-def _compute_dtype(x: torch.Tensor) -> torch.dtype:
-    """Dtype of the products: autocast's where it is on, else that of ``x``."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

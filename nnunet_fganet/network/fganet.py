@@ -1,6 +1,6 @@
 """FGA-Net (Wang et al., Quant Imaging Med Surg 2025;15(5):4689-4707), built as nnU-Net builds networks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ from nnunet_fganet.network.decoder import Decoder
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.encoder import Encoder
 from nnunet_fganet.network.sda import SDA
+from nnunet_fganet.network.weights import LoadedWeights
 
 RELEASED_FEATURES = (32, 64, 128, 256, 512, 512)
 PAPER_TEXT: dict[str, Any] = {
@@ -65,6 +66,9 @@ class FGANet(nn.Module):
         Dtype to compute in, by device type (see :func:`nnunet_fganet.precision.compute_dtypes`);
         empty: whatever the caller's autocast says. nnU-Net predicts on CPUs without autocast, so
         the network decides itself; its logits are float32 then.
+    inference
+        Asked first for the logits of every image, with the network and the image; None is its answer
+        where the network itself is to compute (see :mod:`nnunet_fganet.inference.automatic`).
 
     Raises
     ------
@@ -94,6 +98,8 @@ class FGANet(nn.Module):
         self.input_channels = input_channels
         self.size_multiple = 2 ** (len(features_per_stage) - 1)
         self.compute_dtypes: dict[str, torch.dtype] = {}
+        self.inference: Callable[[FGANet, torch.Tensor], torch.Tensor | None] | None = None
+        self._loaded: LoadedWeights | None = None
         make_block = partial(ConvBlock, norm=norm, dropout=dropout)
         make_sda = partial(SDA, modulated=modulated, backend=deform_backend, zero_offsets=zero_offsets)
         make_bga = partial(BGA, norm=norm, fusion_kernel_size=fusion_kernel_size)
@@ -121,12 +127,24 @@ class FGANet(nn.Module):
             ``(batch, num_classes, H, W)``; with deep supervision six of them: the main output,
             decoder stages 4 to 1, the bottleneck.
         """
+        if self.inference is not None and not torch.compiler.is_compiling():
+            prepared = self.inference(self, x)
+            if prepared is not None:
+                return prepared
         dtype = self.compute_dtypes.get(x.device.type)
         if dtype is None:
             return self._logits(x)
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
             logits = self._logits(x)
         return [each.float() for each in logits] if isinstance(logits, list) else logits.float()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+        """As torch's, but what is loaded already is not loaded again: nnU-Net loads before every frame."""
+        if self._loaded is not None and self._loaded.still_hold(self, state_dict):
+            return self._loaded.result
+        result = super().load_state_dict(state_dict, strict, assign)
+        self._loaded = None if assign else LoadedWeights(self, state_dict, result)
+        return result
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         height, width = x.shape[2:]

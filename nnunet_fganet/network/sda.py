@@ -48,9 +48,13 @@ class SDA(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""
         shifted = functional.gelu(self.norm(spatial_shift(self.pointwise(x))))
-        points = self.offset_conv(shifted)
-        offset, mask = points, None
-        if self.modulated:
-            offset, mask = points[:, : 2 * TAPS], points[:, 2 * TAPS :].sigmoid()
+        offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
         return x * functional.layer_norm(deformed, deformed.shape[1:]).sigmoid()
+
+
+def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Split the output of the offset convolution, ``(batch, 2 k k or 3 k k, height, width)``."""
+    if not modulated:
+        return points, None
+    return points[:, : 2 * TAPS], points[:, 2 * TAPS :].sigmoid()

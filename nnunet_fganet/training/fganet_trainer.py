@@ -5,6 +5,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.precision import compute_dtypes
 from nnunet_fganet.training.budget_trainer import BudgetTrainer
@@ -64,6 +65,7 @@ class nnUNetTrainerFGANet(BudgetTrainer):
         )
         settings = TrainingSettings.from_configuration(configuration_manager.configuration)
         network.compute_dtypes = compute_dtypes(settings.precision)
+        network.inference = AutomaticInference()
         return network
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from nnunet_fganet.loss import fganet_loss
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
-from nnunet_fganet.loss.functional import soft_skeleton
+from nnunet_fganet.loss.skeleton import soft_skeleton
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss.npz"
 

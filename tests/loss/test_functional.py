@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from nnunet_fganet.loss.functional import soft_cldice, soft_dice, soft_skeleton
+from nnunet_fganet.loss.functional import soft_cldice, soft_dice
+from nnunet_fganet.loss.skeleton import soft_skeleton
 
 
 def reference_skeleton(image, iterations):

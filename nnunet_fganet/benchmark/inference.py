@@ -1,0 +1,136 @@
+"""Ways to compute one frame."""
+
+import copy
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from nnunet_fganet.benchmark.limit import convolution_throughput
+from nnunet_fganet.benchmark.measuring import measure
+from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
+from nnunet_fganet.benchmark.rows import Row, make_row
+from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.network.counting import count_operations
+from nnunet_fganet.network.deform_conv import BACKENDS
+from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.sda import SDA
+
+Call = Callable[[], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way to compute logits; ``build`` takes a network and an image ``(1, 1, H, W)``, ready on the device."""
+
+    name: str
+    dtype: torch.dtype
+    backend: str
+    build: Callable[[FGANet, torch.Tensor], Call]
+
+
+def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str], None]) -> Iterator[Row]:
+    """Measure all candidates on frames of all sizes, the reference first; ``say`` hears what is left out."""
+    network = trained_like_network().to(device)
+    candidates = list(_candidates(device, say))
+    throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in candidates}
+    for size in sizes:
+        image = frame_and_label(size)[0].to(device)
+        flops = count_operations(network, 1, (size, size)).flops
+        reference = None
+        for candidate in candidates:
+            measured = measure(lambda each=candidate, x=image: each.build(network, x), runs, device)  # type: ignore[misc]
+            reference = reference or measured
+            yield make_row(
+                candidate.name,
+                device,
+                str(candidate.dtype).removeprefix("torch."),
+                candidate.backend,
+                size,
+                measured,
+                reference,
+                flops / throughput[candidate.dtype] * 1e3,
+                mask_agreement(measured.result, reference.result),
+            )
+
+
+def mask_agreement(logits: torch.Tensor, reference: torch.Tensor) -> float:
+    """Pixels that both call wire, over those that either does; 1 where neither finds any."""
+    wire, expected = logits.cpu() > 0, reference.cpu() > 0
+    either = int((wire | expected).sum())
+    return int((wire & expected).sum()) / either if either else 1.0
+
+
+def _candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
+    yield Candidate("reference", torch.float32, "torchvision", _eager("torchvision"))
+    for backend, entry in BACKENDS.items():
+        if backend != "torchvision" and entry.supports(device, torch.float32):
+            yield Candidate(f"{backend}-float32", torch.float32, backend, _eager(backend))
+    half = torch.float16 if device == "cuda" else torch.bfloat16
+    for dtype in (torch.float32, half):
+        name = str(dtype).removeprefix("torch.")
+        yield Candidate(name, dtype, "prepared", _prepared(dtype, compiled=False))
+        yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
+    if device != "cpu":
+        return
+    for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
+        if importlib.util.find_spec(name) is None:
+            say(f"{name} is not installed: pip install 'nnunet_fganet[benchmark]'")
+        else:
+            yield Candidate(name, torch.float32, name, build)
+
+
+def with_backend(network: FGANet, backend: str) -> FGANet:
+    """A copy whose deformable convolutions compute with ``backend``."""
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, SDA):
+            module.deform_conv.backend = backend
+    return copied
+
+
+def _eager(backend: str) -> Callable[[FGANet, torch.Tensor], Call]:
+    def build(network: FGANet, image: torch.Tensor) -> Call:
+        copied = with_backend(network, backend)
+
+        @torch.no_grad()
+        def call() -> torch.Tensor:
+            return copied(image)
+
+        return call
+
+    return build
+
+
+def _prepared(dtype: torch.dtype, compiled: bool) -> Callable[[FGANet, torch.Tensor], Call]:
+    def build(network: FGANet, image: torch.Tensor) -> Call:
+        prepared = optimize_for_inference(network, dtype, compiled)
+        return lambda: prepared(image)
+
+    return build
+
+
+def _onnxruntime(network: FGANet, image: torch.Tensor) -> Call:
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        torch.onnx.export(
+            with_backend(network, "torchvision"), (image,), path, dynamo=True, opset_version=19, verbose=False
+        )
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image.numpy()}
+    return lambda: torch.from_numpy(session.run(None, feed)[0])
+
+
+def _openvino(network: FGANet, image: torch.Tensor) -> Call:
+    import openvino
+
+    model = openvino.convert_model(with_backend(network, "torchvision"), example_input=image)
+    compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    array = np.ascontiguousarray(image.numpy())
+    return lambda: torch.from_numpy(compiled(array)[0])

@@ -1,0 +1,73 @@
+"""Where the time of a call goes, by part of the network."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import nn
+
+from nnunet_fganet.inference.bga import PreparedBGA
+from nnunet_fganet.inference.deform import PackedDeformConv2d
+from nnunet_fganet.inference.packing import PackedConv2d
+from nnunet_fganet.inference.sda import PreparedSDA
+from nnunet_fganet.network.bga import BGA
+from nnunet_fganet.network.deform_conv import DeformConv2d
+from nnunet_fganet.network.sda import SDA
+
+REST = "upsampling, concatenation, pooling"
+PARTS: dict[type[nn.Module], str] = {
+    DeformConv2d: "deformable convolutions",
+    PackedDeformConv2d: "deformable convolutions",
+    nn.Conv2d: "convolutions",
+    PackedConv2d: "convolutions",
+    SDA: "rest of SDA",
+    PreparedSDA: "rest of SDA",
+    BGA: "rest of BGA",
+    PreparedBGA: "rest of BGA",
+    nn.BatchNorm2d: "BatchNorm, activation",
+    nn.LeakyReLU: "BatchNorm, activation",
+    nn.ReLU: "BatchNorm, activation",
+}
+
+
+def time_by_part(
+    module: nn.Module, call: Callable[[], object], parts: Mapping[type[nn.Module], str] = PARTS
+) -> dict[str, float]:
+    """Milliseconds of one call of an eager module by ``parts``, each without the parts inside it."""
+    totals: dict[str, float] = defaultdict(float)
+    running: list[tuple[str, float]] = []
+
+    def switch() -> float:
+        """Add the time since the last change to the innermost part."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        if running:
+            part, since = running[-1]
+            totals[part] += (now - since) * 1e3
+        return now
+
+    def enter(part: str) -> None:
+        running.append((part, switch()))
+
+    def leave() -> None:
+        now = switch()
+        running.pop()
+        if running:
+            running[-1] = running[-1][0], now
+
+    handles = []
+    for child in module.modules():
+        part = parts.get(type(child))
+        if part is not None:
+            handles.append(child.register_forward_pre_hook(lambda *_, part=part: enter(part)))
+            handles.append(child.register_forward_hook(lambda *_: leave()))
+    try:
+        enter(REST)
+        call()
+        leave()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return dict(totals)

@@ -1,0 +1,54 @@
+"""Preparation that happens by itself, for programs that know nothing of it (``nnUNetv2_predict``)."""
+
+import time
+from typing import Any
+
+import torch
+
+from nnunet_fganet.inference.prepared import PreparedFGANet, optimize_for_inference
+from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.weights import Versions, weight_versions
+
+
+class AutomaticInference:
+    """Prepares a network at its first prediction on a CPU, and again only when its weights have changed.
+
+    Set as :attr:`nnunet_fganet.network.fganet.FGANet.inference`.
+    """
+
+    def __init__(self) -> None:
+        self._prepared: PreparedFGANet | None = None
+        self._versions: Versions | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles of a network start unprepared."""
+        return AutomaticInference, ()
+
+    def __call__(self, network: FGANet, x: torch.Tensor) -> torch.Tensor | None:
+        """Logits ``(batch, num_classes, H, W)``; None where the network itself must compute.
+
+        That is in training, with gradients or deep supervision, while a graph is recorded, away from
+        the CPU, and while somebody listens to its layers (hooks).
+        """
+        if network.training:
+            self._prepared = self._versions = None
+            return None
+        if not self._applies(network, x):
+            return None
+        versions = weight_versions(network)
+        if versions is None:
+            return None
+        if self._prepared is None or versions != self._versions:
+            start = time.perf_counter()
+            self._prepared = optimize_for_inference(network, network.compute_dtypes.get("cpu", torch.float32))
+            self._versions = versions
+            dtype = str(self._prepared.dtype).removeprefix("torch.")
+            print(f"FGA-Net prepared for inference in {dtype} ({time.perf_counter() - start:.1f} s)", flush=True)
+        return self._prepared(x)
+
+    @staticmethod
+    def _applies(network: FGANet, x: torch.Tensor) -> bool:
+        recording = torch.is_grad_enabled() or torch.jit.is_tracing()
+        if recording or x.device.type != "cpu" or x.dtype != torch.float32 or network.decoder.deep_supervision:
+            return False
+        return not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())

@@ -1,0 +1,46 @@
+"""SDA for inference: the same values from fewer passes over memory."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from nnunet_fganet.inference.deform import PackedDeformConv2d
+from nnunet_fganet.inference.packing import PackedConv2d
+from nnunet_fganet.network.sda import SDA, offset_and_mask
+from nnunet_fganet.network.spatial_shift import spatial_shift
+
+
+class PreparedSDA(nn.Module):
+    """See :class:`nnunet_fganet.network.sda.SDA`; channels last, weights of ``dtype``."""
+
+    def __init__(self, sda: SDA, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.modulated = sda.modulated
+        self.pointwise = PackedConv2d(sda.pointwise, "none", dtype)
+        self.offset_conv = PackedConv2d(sda.offset_conv, "none", dtype)
+        self.deform_conv = PackedDeformConv2d(sda.deform_conv, dtype)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, height, width)`` to the same shape."""
+        shifted = functional.gelu(instance_norm(spatial_shift(self.pointwise(x))))
+        offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
+        return gate(x, self.deform_conv(shifted, offset, mask))
+
+
+def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    """InstanceNorm without parameters; of a single image it is BatchNorm, which knows channels last."""
+    if len(x) == 1:
+        return functional.batch_norm(x, None, None, training=True, eps=eps)
+    return functional.layer_norm(x, x.shape[2:], eps=eps)
+
+
+def gate(x: torch.Tensor, attention: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    """``x`` times the sigmoid of the LayerNorm of ``attention``, over all but the first dimension.
+
+    torch's LayerNorm takes one thread for one image, and copies what has channels last.
+    """
+    images = (1, 2, 3)
+    mean = attention.mean(images, keepdim=True, dtype=torch.float32)
+    attention = attention - mean
+    variance = attention.square().mean(images, keepdim=True)
+    return attention.mul_((variance + eps).rsqrt()).sigmoid_().mul_(x).to(x.dtype)

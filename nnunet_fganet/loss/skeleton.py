@@ -1,0 +1,91 @@
+"""Soft skeleton (Shit et al., CVPR 2021), differentiable."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional
+
+
+def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Soft skeleton: what repeated soft erosion and opening leave of thin structures.
+
+    Parameters
+    ----------
+    x
+        Probabilities or a binary mask in [0, 1], ``(batch, channels, height, width)``.
+    iterations
+        Erosions after the first opening; more than the largest radius of a wire, in pixels, change nothing.
+
+    Returns
+    -------
+    torch.Tensor
+        Values in [0, 1], of the shape of ``x``.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32:
+        return _CompiledSkeleton.apply(x, iterations)
+    return pooled_skeleton(x, iterations)
+
+
+def pooled_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
+    """:func:`soft_skeleton` from torch's pooling: for every device and dtype, and the definition."""
+    eroded = _erode(x)
+    skeleton = functional.relu(x - _dilate(eroded))
+    for _ in range(iterations):
+        x, eroded = eroded, _erode(eroded)
+        residue = functional.relu(x - _dilate(eroded))
+        skeleton = skeleton + functional.relu(residue - skeleton * residue)
+    return skeleton
+
+
+class _CompiledSkeleton(torch.autograd.Function):
+    """:func:`soft_skeleton` image by image in compiled loops; keeps nothing but its input."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: torch.Tensor, iterations: int) -> torch.Tensor:
+        from nnunet_fganet.loss.skeleton_kernels import skeletonize
+
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        ctx.iterations = iterations  # type: ignore[attr-defined]
+        skeleton = torch.empty_like(x)
+        _for_each_image(lambda image, out: skeletonize(image, iterations, out), x, skeleton)
+        return skeleton
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        from nnunet_fganet.loss.skeleton_kernels import skeleton_gradient
+
+        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        iterations = ctx.iterations  # type: ignore[attr-defined]
+        x_gradient = torch.empty_like(x)
+        _for_each_image(
+            lambda image, given, out: skeleton_gradient(image, iterations, given, out),
+            x,
+            gradient.clone(memory_format=torch.contiguous_format),
+            x_gradient,
+        )
+        return x_gradient, None
+
+
+def _for_each_image(compute: Callable[..., None], *tensors: torch.Tensor) -> None:
+    """Call ``compute`` with each image of contiguous ``(batch, channels, H, W)`` tensors, on all threads."""
+    images = list(zip(*(tensor.detach().flatten(0, 1).numpy() for tensor in tensors), strict=True))
+    with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(images)))) as threads:
+        for _ in threads.map(lambda arrays: compute(*arrays), images):
+            pass  # errors of the threads surface here
+
+
+def _erode(x: torch.Tensor) -> torch.Tensor:
+    """Minimum of the two one-dimensional minimum filters over three pixels."""
+    negative = -x
+    rows = functional.max_pool2d(negative, (3, 1), stride=1, padding=(1, 0))
+    columns = functional.max_pool2d(negative, (1, 3), stride=1, padding=(0, 1))
+    return -torch.maximum(rows, columns)
+
+
+def _dilate(x: torch.Tensor) -> torch.Tensor:
+    """Maximum filter over 3 x 3 pixels."""
+    return functional.max_pool2d(x, 3, stride=1, padding=1)

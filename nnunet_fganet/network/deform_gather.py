@@ -1,0 +1,104 @@
+"""Deformable convolution as a weighted gather of rows, for CPUs.
+
+With channels last a pixel is one contiguous row, and a bilinear sample is a weighted sum of four
+rows: ``embedding_bag``, which is vectorised, threaded, differentiable and takes every
+floating-point type.
+"""
+
+import torch
+from torch.nn import functional
+
+CORNERS = 4
+
+
+def deform_conv2d_gather(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`: all samples first, then one matrix product."""
+    batch, channels, height, width = x.shape
+    index, share = sampled_rows(offset, mask, weight.shape[-1])
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
+    columns = weighted_rows(rows, index, share).view(batch * height * width, -1)
+    out = functional.linear(columns, weight_matrix(weight), bias)
+    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def weight_matrix(weight: torch.Tensor) -> torch.Tensor:
+    """``(out_channels, channels, k, k)`` to ``(out_channels, k * k * channels)``: taps in rows, channels last."""
+    return weight.permute(0, 2, 3, 1).reshape(weight.shape[0], -1)
+
+
+def weighted_rows(rows: torch.Tensor, index: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Weighted sums of four rows each.
+
+    Parameters
+    ----------
+    rows
+        ``(pixels, channels)``.
+    index, share
+        ``(samples, 4)``: row numbers and their weights.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(samples, channels)``, of the dtype of ``rows``.
+    """
+    return functional.embedding_bag(index, rows, mode="sum", per_sample_weights=share.to(rows.dtype))
+
+
+def sampled_rows(
+    offset: torch.Tensor, mask: torch.Tensor | None, kernel_size: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows that each sample reads, and their weights.
+
+    Parameters
+    ----------
+    offset, mask
+        See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`.
+    kernel_size
+        k of a k x k convolution.
+
+    Returns
+    -------
+    index, share
+        ``(batch * height * width * k * k, 4)``: the number of a row in the flattened ``(batch * height
+        * width, channels)`` input, and its bilinear weight (0 outside the image), float32.
+    """
+    batch, _, height, width = offset.shape
+    # Positions need float32: bfloat16 resolves 2 pixels at column 300.
+    offset = offset.float().permute(0, 2, 3, 1).reshape(batch, height, width, -1, 2)
+    tap = torch.arange(kernel_size * kernel_size, device=offset.device)
+    row_of_tap = torch.div(tap, kernel_size, rounding_mode="floor") - kernel_size // 2
+    column_of_tap = tap % kernel_size - kernel_size // 2
+    rows = torch.arange(height, device=offset.device).view(-1, 1, 1) + row_of_tap
+    columns = torch.arange(width, device=offset.device).view(-1, 1) + column_of_tap
+    top, bottom, top_share, bottom_share = _neighbours(rows + offset[..., 0], height)
+    left, right, left_share, right_share = _neighbours(columns + offset[..., 1], width)
+    if mask is not None:
+        modulation = mask.permute(0, 2, 3, 1).float()
+        top_share, bottom_share = top_share * modulation, bottom_share * modulation
+    first_row = (torch.arange(batch, device=offset.device) * height).view(-1, 1, 1, 1)
+    top, bottom = (first_row + top) * width, (first_row + bottom) * width
+    index = torch.stack((top + left, top + right, bottom + left, bottom + right), dim=-1)
+    share = torch.stack(
+        (top_share * left_share, top_share * right_share, bottom_share * left_share, bottom_share * right_share), dim=-1
+    )
+    return index.view(-1, CORNERS), share.view(-1, CORNERS)
+
+
+def _neighbours(position: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The two pixels around a position along one axis, and their linear weights (0 outside)."""
+    # Beyond these bounds every weight and gradient is 0 anyway: clamping keeps infinite positions out
+    # of the arithmetic, and lets NaN through to the weights. (Not at -1: there the gradient counts.)
+    position = position.clamp(-2, size + 1)
+    floor = position.detach().floor()
+    fraction = position - floor
+    low = floor.nan_to_num(0).long()
+    high = low + 1
+    low_share = torch.where((low >= 0) & (low < size), 1 - fraction, 0)
+    high_share = torch.where((high >= 0) & (high < size), fraction, 0)
+    return low.clamp(0, size - 1), high.clamp(0, size - 1), low_share, high_share

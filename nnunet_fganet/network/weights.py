@@ -1,0 +1,56 @@
+"""Whether the weights of a network have changed."""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import nn
+
+Versions = tuple[tuple[int, int], ...]
+
+
+def weight_versions(network: nn.Module) -> Versions | None:
+    """Addresses and version counters of all parameters and buffers; they differ after every in-place change.
+
+    What changes weights behind autograd's back (``parameter.data``) is not seen. None: the weights
+    were made in inference mode, where torch keeps no versions.
+    """
+    return _versions(chain(network.parameters(), network.buffers()))
+
+
+class LoadedWeights:
+    """Remembers what was loaded into a network last.
+
+    Parameters
+    ----------
+    network
+        The network, after loading.
+    state_dict
+        What was loaded.
+    result
+        What ``load_state_dict`` returned.
+    """
+
+    def __init__(self, network: nn.Module, state_dict: Mapping[str, Any], result: Any) -> None:  # noqa: ANN401
+        self._source = {name: weakref.ref(tensor) for name, tensor in state_dict.items()}
+        self._source_versions = _versions(state_dict.values())
+        self._versions = weight_versions(network)
+        self.result = result
+
+    def still_hold(self, network: nn.Module, state_dict: Mapping[str, Any]) -> bool:
+        """Whether ``state_dict`` is what was loaded, and neither it nor the network has changed since."""
+        same = len(state_dict) == len(self._source) and all(
+            name in self._source and self._source[name]() is tensor for name, tensor in state_dict.items()
+        )
+        if not same or self._versions is None or self._source_versions is None:
+            return False
+        return _versions(state_dict.values()) == self._source_versions and weight_versions(network) == self._versions
+
+
+def _versions(tensors: Iterable[torch.Tensor]) -> Versions | None:
+    tensors = list(tensors)
+    if any(tensor.is_inference() for tensor in tensors):
+        return None
+    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)

@@ -1,0 +1,96 @@
+import time
+
+import pytest
+import torch
+
+from nnunet_fganet.benchmark.inference import mask_agreement
+from nnunet_fganet.benchmark.limit import convolution_throughput
+from nnunet_fganet.benchmark.measuring import WARM_UP, measure
+from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
+from nnunet_fganet.benchmark.parts import REST, time_by_part
+from nnunet_fganet.benchmark.training import smallest_cosine_similarity
+from nnunet_fganet.network.sda import SDA
+
+
+def test_a_measurement_leaves_the_warm_up_out():
+    calls = []
+
+    def call():
+        time.sleep(0.05 if len(calls) < WARM_UP else 0.001)
+        calls.append(1)
+        return len(calls)
+
+    measured = measure(lambda: call, 5, "cpu")
+    assert (len(measured.times), measured.result) == (5, WARM_UP + 5)
+    assert measured.times == sorted(measured.times)
+    assert 1 <= measured.milliseconds < 50
+
+
+def test_peak_memory_is_that_of_building_and_running():
+    megabytes = 200
+
+    def build():
+        kept = torch.ones(megabytes * 250_000)
+        return lambda: float((kept + 1)[0])
+
+    peak = measure(build, 2, "cpu").peak_mb
+    if peak is None:
+        pytest.skip("this system does not tell the peak of the resident memory")
+    assert 1.8 * megabytes < peak < 2.4 * megabytes
+
+
+def test_agreement_of_masks():
+    wire = torch.tensor([1.0, 1.0, -1.0, -1.0])
+    assert mask_agreement(wire, wire) == 1
+    assert mask_agreement(torch.tensor([1.0, -1.0, -1.0, -1.0]), wire) == 0.5
+    assert mask_agreement(-wire.abs(), -wire.abs()) == 1
+
+
+def test_smallest_cosine_similarity():
+    expected = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([0.0, 0.0])}
+    assert smallest_cosine_similarity(expected, expected) == 1
+    turned = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([0.0, 0.0])}
+    assert smallest_cosine_similarity(turned, expected) == pytest.approx(0.5**0.5)
+
+
+def test_throughput_is_a_plausible_number():
+    assert 1e8 < convolution_throughput("cpu", torch.float32) < 1e14
+
+
+def test_parts_add_up_to_the_whole():
+    class Inner(torch.nn.Conv2d):
+        def forward(self, x):
+            time.sleep(0.02)
+            return x
+
+    class Outer(SDA):
+        def forward(self, x):
+            time.sleep(0.01)
+            return self.pointwise(x)
+
+    outer = Outer(8)
+    outer.pointwise = Inner(8, 8, 1)
+    parts = {Outer: "outer", Inner: "inner"}
+    network = torch.nn.Sequential(outer)
+    start = time.perf_counter()
+    found = time_by_part(network, lambda: (time.sleep(0.005), network(torch.zeros(1))), parts)
+    total = (time.perf_counter() - start) * 1e3
+    assert set(found) == {"outer", "inner", REST}
+    assert found["inner"] >= 20 and found["outer"] >= 10 and found[REST] >= 5
+    assert sum(found.values()) <= total
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_the_network_behaves_as_a_trained_one():
+    network = trained_like_network()
+    frame, label = frame_and_label(96)
+    assert frame.shape == label.shape == (1, 1, 96, 96)
+    assert 0 < label.mean() < 0.1
+    offsets = []
+    for module in network.modules():
+        if isinstance(module, SDA):
+            module.offset_conv.register_forward_hook(lambda *arguments: offsets.append(arguments[-1]))
+    with torch.no_grad():
+        wire = (network(frame) > 0).float().mean()
+    assert 0.001 < wire < 0.2
+    assert all(0.2 < float(offset.std()) < 5 for offset in offsets)

@@ -1,0 +1,206 @@
+import copy
+
+import pytest
+import torch
+
+from nnunet_fganet.inference.automatic import AutomaticInference
+from nnunet_fganet.inference.packing import PackedConv2d, pack_convolutions
+from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.sda import SDA
+
+WIDTHS = (8, 16, 24, 32)
+VARIANTS = {
+    "released": {},
+    "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},
+    "no_sda": {"sda": False},
+    "no_bga": {"bga": False},
+    "instance_norm": {"norm": "instance"},
+    "torchvision": {"deform_backend": "torchvision"},
+}
+
+
+def network(**arguments):
+    """A network with weights and statistics as after training: nothing is zero or one."""
+    torch.manual_seed(0)
+    built = FGANet(2, 3, **{"features_per_stage": WIDTHS, **arguments})
+    built.apply(built.initialize)
+    for module in built.modules():
+        if isinstance(module, SDA):
+            torch.nn.init.normal_(module.offset_conv.weight, std=0.05)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.running_mean)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+        if getattr(module, "affine", False):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.5)
+    return built.eval()
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(1, 2, 64, 96), (1, 2, 50, 70), (3, 2, 64, 64)])
+def test_logits_agree_with_the_network(variant, shape):
+    reference = network(**VARIANTS[variant])
+    prepared = optimize_for_inference(reference, torch.float32)
+    x = torch.randn(shape)
+    with torch.no_grad():
+        expected = reference(x)
+    torch.testing.assert_close(prepared(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+
+
+def test_bfloat16_is_close():
+    reference = network()
+    x = torch.randn(1, 2, 64, 64)
+    with torch.no_grad():
+        expected = reference(x)
+    logits = optimize_for_inference(reference, torch.bfloat16)(x)
+    assert logits.dtype == torch.float32
+    assert (logits - expected).norm() / expected.norm() < 0.05
+
+
+def test_later_changes_do_not_reach_the_copy_nor_the_copy_the_network():
+    reference = network(deep_supervision=True)
+    before = copy.deepcopy(reference.state_dict())
+    prepared = optimize_for_inference(reference, torch.float32)
+    x = torch.randn(1, 2, 64, 64)
+    logits = prepared(x)
+    assert reference.decoder.deep_supervision
+    assert all(torch.equal(before[name], value) for name, value in reference.state_dict().items())
+    with torch.no_grad():
+        reference.decoder.seg_layers[0].weight.zero_()
+    assert torch.equal(prepared(x), logits)
+
+
+def test_callers_may_write_into_the_logits():
+    prepared = optimize_for_inference(network(), torch.float32)
+    x = torch.randn(1, 2, 64, 64)
+    first = prepared(x)
+    kept = first.clone()
+    first += 1
+    assert torch.equal(prepared(x), kept)
+
+
+@pytest.mark.parametrize("kernel_size, stride, groups", [(3, 1, 1), (1, 1, 1), (3, 2, 1), (3, 1, 4)])
+@pytest.mark.parametrize("packed", [True, False])
+def test_packed_convolution(monkeypatch, kernel_size, stride, groups, packed):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: packed)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(4, 8, kernel_size, stride, kernel_size // 2, groups=groups, bias=False),
+        torch.nn.BatchNorm2d(8),
+        torch.nn.Dropout(0.5),
+        torch.nn.LeakyReLU(0.01),
+        torch.nn.Conv2d(8, 8, 1),
+        torch.nn.ReLU(),
+        torch.nn.LeakyReLU(0.2),
+    )
+    torch.nn.init.normal_(layers[1].running_mean)
+    layers.eval()
+    x = torch.randn(2, 4, 9, 7)
+    ready = pack_convolutions(layers, torch.float32)
+    assert [type(layer) for layer in ready] == [PackedConv2d, PackedConv2d, torch.nn.LeakyReLU]
+    with torch.no_grad():
+        torch.testing.assert_close(ready(x.contiguous(memory_format=torch.channels_last)), layers(x))
+
+
+class Count:
+    """How often a network was prepared, from what it prints."""
+
+    def __init__(self, capsys):
+        self.capsys = capsys
+        self.total = 0
+
+    def __call__(self):
+        self.total += self.capsys.readouterr().out.count("prepared for inference")
+        return self.total
+
+
+@pytest.fixture
+def prepared_count(capsys):
+    return Count(capsys)
+
+
+@pytest.fixture
+def automatic():
+    built = network()
+    built.inference = AutomaticInference()
+    return built
+
+
+X = torch.randn(1, 2, 64, 64)
+
+
+@torch.no_grad()
+def test_prepared_once_although_the_weights_are_loaded_before_every_frame(automatic, prepared_count):
+    weights = {name: value.clone() for name, value in automatic.state_dict().items()}
+    for _ in range(20):
+        automatic.load_state_dict(weights)
+        automatic(X)
+    assert prepared_count() == 1
+
+
+@torch.no_grad()
+def test_every_change_of_the_weights_is_seen(automatic, prepared_count):
+    first = automatic(X)
+    automatic.decoder.seg_layers[0].bias.add_(1)
+    torch.testing.assert_close(automatic(X), first + 1)
+    weights = {name: value.clone() for name, value in automatic.state_dict().items()}
+    weights["decoder.seg_layers.0.bias"] += 1
+    automatic.load_state_dict(weights)
+    torch.testing.assert_close(automatic(X), first + 2)
+    weights["decoder.seg_layers.0.bias"] += 1  # the same dictionary, other values
+    automatic.load_state_dict(weights)
+    torch.testing.assert_close(automatic(X), first + 3)
+    automatic.decoder.seg_layers[0].bias.sub_(1)  # the network has changed since it was loaded
+    automatic.load_state_dict(weights)
+    torch.testing.assert_close(automatic(X), first + 3)
+    assert prepared_count() == 5
+
+
+@torch.no_grad()
+def test_training_in_between_prepares_anew(automatic, prepared_count):
+    automatic(X)
+    automatic.train()(X)
+    automatic.eval()(X)
+    assert prepared_count() == 2
+
+
+def test_the_network_itself_computes_where_it_must(automatic, prepared_count):
+    automatic(X.requires_grad_()).sum().backward()
+    assert automatic.decoder.seg_layers[0].bias.grad is not None
+    with torch.no_grad():
+        automatic.decoder.deep_supervision = True
+        assert isinstance(automatic(X), list)
+        automatic.decoder.deep_supervision = False
+        seen = []
+        handle = automatic.encoder.register_forward_hook(lambda *_: seen.append(1))
+        automatic(X)
+        handle.remove()
+        torch.jit.trace(automatic, X, check_trace=False)
+    assert seen == [1]
+    assert prepared_count() == 0
+
+
+@torch.no_grad()
+def test_weights_without_versions_are_never_prepared(prepared_count):
+    with torch.inference_mode():
+        built = network()
+        built.inference = AutomaticInference()
+        built(X)
+    assert prepared_count() == 0
+
+
+@torch.no_grad()
+def test_copies_and_pickles_start_unprepared(automatic, tmp_path):
+    logits = automatic(X)
+    torch.save(automatic, tmp_path / "network.pt")
+    for other in (copy.deepcopy(automatic), torch.load(tmp_path / "network.pt", weights_only=False)):
+        torch.testing.assert_close(other(X), logits)
+
+
+def test_loading_reports_what_torch_reports(automatic):
+    weights = automatic.state_dict()
+    del weights["decoder.seg_layers.0.bias"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        automatic.load_state_dict(weights)
+    for _ in range(2):
+        assert automatic.load_state_dict(weights, strict=False).missing_keys == ["decoder.seg_layers.0.bias"]

@@ -1,4 +1,4 @@
-"""Do the masks of the prepared network agree with the reference's, for a trained model on real frames?
+"""How far the masks of the prepared network agree with the reference's, for a trained model on real frames.
 
     python benchmarks/agreement.py MODEL FOLD FRAMES [DTYPE]
 

@@ -5,6 +5,7 @@ import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,7 @@ def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str]
         flops = count_operations(network, 1, (size, size)).flops
         reference = None
         for candidate in candidates:
-            measured = measure(lambda each=candidate, x=image: each.build(network, x), runs, device)  # type: ignore[misc]
+            measured = measure(partial(candidate.build, network, image), runs, device)
             reference = reference or measured
             yield make_row(
                 candidate.name,

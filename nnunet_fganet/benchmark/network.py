@@ -42,8 +42,7 @@ def trained_like_network(dropout: float = 0.2) -> FGANet:
             module.p = 0.0
     frames = torch.cat([frame_and_label(_CALIBRATION_SIZE, seed)[0] for seed in range(2)])
     logits = network.train()(frames)
-    head = network.decoder.seg_layers[0]
-    head.bias -= torch.quantile(logits, 1 - WIRE_SHARE)
+    network.get_parameter("decoder.seg_layers.0.bias").sub_(torch.quantile(logits, 1 - WIRE_SHARE))
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 0.1

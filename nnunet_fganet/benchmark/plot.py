@@ -22,7 +22,9 @@ def plot_rows(rows: Sequence[Row], title: str, path: Path, file_format: str) -> 
         medians = [row.milliseconds for row in panel]
         below = [row.milliseconds - row.fastest for row in panel]
         above = [row.slowest - row.milliseconds for row in panel]
-        axis.barh([row.name for row in panel], medians, xerr=(below, above), color="#4878a8", ecolor="#333333", capsize=2)
+        axis.barh(
+            [row.name for row in panel], medians, xerr=(below, above), color="#4878a8", ecolor="#333333", capsize=2
+        )
         for y, row in enumerate(panel):
             axis.text(row.slowest, y, f"  {row.milliseconds:.0f} ms, {row.ratio:.2g}x", va="center", fontsize=8)
         axis.invert_yaxis()

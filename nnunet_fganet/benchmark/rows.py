@@ -78,7 +78,9 @@ def make_row(
     )
 
 
-HEADER = f"{'':22}{'size':>6}{'ms':>10}{'(fastest to slowest)':>24}{'ratio':>8}{'of limit':>10}{'MB':>8}{'agreement':>12}"
+HEADER = (
+    f"{'':22}{'size':>6}{'ms':>10}{'(fastest to slowest)':>24}{'ratio':>8}{'of limit':>10}{'MB':>8}{'agreement':>12}"
+)
 
 
 def table_line(row: Row) -> str:

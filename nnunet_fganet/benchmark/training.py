@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -70,8 +71,8 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
         flops = PASSES * BATCH * count_operations(network, 1, (size, size)).flops
         reference = expected = None
         for step in steps:
-            built = _built(network, step, device)
-            measured = measure(lambda step=step, net=built: _training(net, step, images, labels), runs, device)  # type: ignore[misc]
+            build = partial(_training, _built(network, step, device), step, images, labels)
+            measured = measure(build, runs, device)
             reference = reference or measured
             gradients = _gradients(_built(trained_like_network(dropout=0.0), step, device), step, images, labels)
             expected = expected or gradients
@@ -107,7 +108,7 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
     built = with_backend(network, step.backend).to(device).train()
     built.decoder.deep_supervision = True
     built.compute_dtypes = {device: step.dtype}
-    return built
+    return built if step.backend == "torchvision" else built.to(memory_format=torch.channels_last)
 
 
 def _training(network: FGANet, step: _Step, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
@@ -138,7 +139,7 @@ def _loss_rows(reference_loss: nn.Module, loss: nn.Module, runs: int, device: st
     outputs, labels = _loss_input(device)
     reference: Measurement | None = None
     for name, each in (("loss-reference", reference_loss), ("loss-float32", loss)):
-        measured = measure(lambda each=each: lambda: _loss_and_gradient(each, outputs, labels), runs, device)  # type: ignore[misc]
+        measured = measure(partial(_loss_and_gradient, each, outputs, labels), runs, device)
         reference = reference or measured
         difference = abs(measured.result - reference.result) / abs(reference.result)
         yield make_row(name, device, "float32", "", LOSS_SIZE, measured, reference, None, 1 - difference)
@@ -152,9 +153,12 @@ def _loss_input(device: str) -> tuple[list[torch.Tensor], torch.Tensor]:
     return [(6 * labels - 3 + each).requires_grad_() for each in noise], labels
 
 
-def _loss_and_gradient(loss: nn.Module, outputs: list[torch.Tensor], labels: torch.Tensor) -> float:
-    for output in outputs:
-        output.grad = None
-    value = loss(outputs, labels)
-    value.backward()
-    return value.item()
+def _loss_and_gradient(loss: nn.Module, outputs: list[torch.Tensor], labels: torch.Tensor) -> Callable[[], float]:
+    def call() -> float:
+        for output in outputs:
+            output.grad = None
+        value = loss(outputs, labels)
+        value.backward()
+        return value.item()
+
+    return call

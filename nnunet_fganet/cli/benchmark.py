@@ -73,7 +73,9 @@ def machine_description(device: str) -> str:
     units = "with" if cpu_has_bfloat16_units() else "without"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return f"{name}, {cores} cores, {units} bfloat16 units, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    return (
+        f"{name}, {cores} cores, {units} bfloat16 units, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
 
 
 def _check(sizes: list[int], arguments: argparse.Namespace) -> None:

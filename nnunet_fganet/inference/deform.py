@@ -2,7 +2,6 @@
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend, deform_conv2d
 from nnunet_fganet.network.deform_gather import sampled_rows, weight_matrix, weighted_rows

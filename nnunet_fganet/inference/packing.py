@@ -31,7 +31,7 @@ class PackedConv2d(nn.Module):
     Parameters
     ----------
     conv
-        The convolution; its weights are copied.
+        The convolution, with "same" padding; its weights are copied.
     activation
         ``none``, ``relu`` or ``leaky_relu`` (slope 0.01).
     dtype
@@ -41,7 +41,9 @@ class PackedConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
         super().__init__()
         self.activation = activation
-        self.stride, self.padding, self.dilation = list(conv.stride), list(conv.padding), list(conv.dilation)
+        kernel_rows, kernel_columns = conv.kernel_size
+        self.padding = [kernel_rows // 2, kernel_columns // 2]
+        self.stride, self.dilation = list(conv.stride), list(conv.dilation)
         self.groups = conv.groups
         weight = conv.weight.detach().to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
@@ -74,8 +76,10 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
     while waiting:
         layer = waiting.pop(0)
         if isinstance(layer, nn.Conv2d):
-            if waiting and isinstance(waiting[0], nn.BatchNorm2d):
-                layer = fuse_conv_bn_eval(layer, waiting.pop(0))
+            following = waiting[0] if waiting else None
+            if isinstance(following, nn.BatchNorm2d):
+                layer = fuse_conv_bn_eval(layer, following)
+                waiting.pop(0)
             activation = _activation_name(waiting[0]) if waiting else "none"
             if activation != "none":
                 waiting.pop(0)

@@ -5,13 +5,13 @@ import copy
 import torch
 from torch import nn
 
-from nnunet_fganet.inference.allocator import keep_freed_memory
+from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.packing import PackedConv2d, pack_convolutions
-from nnunet_fganet.inference.sda import PreparedSDA, instance_norm
+from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.fganet import FGANet
-from nnunet_fganet.network.norm import InstanceNorm2d
+from nnunet_fganet.network.norm import InstanceNorm2d, instance_norm
 from nnunet_fganet.network.sda import SDA
 from nnunet_fganet.precision import compute_dtypes
 
@@ -68,7 +68,7 @@ class PreparedFGANet(nn.Module):
 
 
 class _PreparedInstanceNorm(nn.Module):
-    """InstanceNorm with scale and shift; see :func:`nnunet_fganet.inference.sda.instance_norm`."""
+    """InstanceNorm with scale and shift; see :func:`nnunet_fganet.network.norm.instance_norm`."""
 
     def __init__(self, norm: InstanceNorm2d, dtype: torch.dtype) -> None:
         super().__init__()

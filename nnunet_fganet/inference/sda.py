@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import PackedConv2d
+from nnunet_fganet.network.norm import instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import spatial_shift
 
@@ -25,13 +26,6 @@ class PreparedSDA(nn.Module):
         shifted = functional.gelu(instance_norm(spatial_shift(self.pointwise(x))))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         return gate(x, self.deform_conv(shifted, offset, mask))
-
-
-def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
-    """InstanceNorm without parameters; of a single image it is BatchNorm, which knows channels last."""
-    if len(x) == 1:
-        return functional.batch_norm(x, None, None, training=True, eps=eps)
-    return functional.layer_norm(x, x.shape[2:], eps=eps)
 
 
 def gate(x: torch.Tensor, attention: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

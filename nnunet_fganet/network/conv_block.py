@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.norm import norm_layer
 
 
@@ -16,7 +17,7 @@ class ConvBlock(nn.Sequential):
             layers += [
                 nn.Conv2d(before, after, 3, padding=1, bias=False),
                 norm_layer(norm, after),
-                nn.Dropout(dropout),
+                Dropout(dropout),
                 nn.LeakyReLU(0.01, inplace=True),
             ]
         super().__init__(*layers)

@@ -15,9 +15,7 @@ from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 from nnunet_fganet.network.deform_gather import deform_conv2d_gather
 
 AUTO = "auto"
-_Compute = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor
-]
+_Compute = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
 
 
 @dataclass(frozen=True)

@@ -138,7 +138,7 @@ class FGANet(nn.Module):
             logits = self._logits(x)
         return [each.float() for each in logits] if isinstance(logits, list) else logits.float()
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:  # noqa: ANN401
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, but what is loaded already is not loaded again: nnU-Net loads before every frame."""
         if self._loaded is not None and self._loaded.still_hold(self, state_dict):
             return self._loaded.result

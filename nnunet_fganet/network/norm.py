@@ -5,17 +5,41 @@ from torch import nn
 from torch.nn import functional
 
 
-class InstanceNorm2d(nn.InstanceNorm2d):
-    """InstanceNorm computed as a LayerNorm over height and width, which is the same.
+def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
+    """InstanceNorm without parameters, ``(batch, channels, height, width)`` to the same shape.
 
-    torch's own returns wrong gradients on the CPU where a batch holds one image and the gradient that
-    arrives has channels last, as it has behind a deformable convolution (seen with torch 2.15.0:
-    ``functional.instance_norm`` views such a batch as one that is laid out like its input).
+    Computed as a LayerNorm over height and width or, where a CPU has channels last, as the BatchNorm
+    of each image: both are the same. torch's own InstanceNorm returns wrong gradients on the CPU where
+    a batch holds one image and the gradient that arrives has channels last, as it has behind a
+    deformable convolution (seen with torch 2.15.0: ``functional.instance_norm`` views such a batch as
+    one that is laid out like its input); and it copies what has channels last.
     """
+    if x.device.type != "cpu" or not has_channels_last(x):
+        return functional.layer_norm(x, x.shape[2:], eps=eps)
+    if len(x) == 1:
+        return functional.batch_norm(x, None, None, training=True, eps=eps)
+    return torch.cat([functional.batch_norm(image, None, None, training=True, eps=eps) for image in x.split(1)])
+
+
+def image_norm(x: torch.Tensor) -> torch.Tensor:
+    """LayerNorm over channels, height and width of each image, without parameters."""
+    if not has_channels_last(x):
+        return functional.layer_norm(x, x.shape[1:])
+    rows = x.permute(0, 2, 3, 1)  # the order of the pixels does not matter, and torch copies what is not in order
+    return functional.layer_norm(rows, rows.shape[1:]).permute(0, 3, 1, 2)
+
+
+def has_channels_last(x: torch.Tensor) -> bool:
+    """Whether the channels of a pixel lie side by side in memory."""
+    return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+
+
+class InstanceNorm2d(nn.InstanceNorm2d):
+    """``torch.nn.InstanceNorm2d`` computed by :func:`instance_norm`."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape."""
-        normalized = functional.layer_norm(x, x.shape[2:], eps=self.eps)
+        normalized = instance_norm(x, self.eps)
         if self.weight is None:
             return normalized
         return normalized * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)

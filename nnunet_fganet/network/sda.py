@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.network.deform_conv import DeformConv2d
-from nnunet_fganet.network.norm import InstanceNorm2d
+from nnunet_fganet.network.norm import InstanceNorm2d, image_norm
 from nnunet_fganet.network.spatial_shift import spatial_shift
 
 KERNEL_SIZE = 3
@@ -50,7 +50,7 @@ class SDA(nn.Module):
         shifted = functional.gelu(self.norm(spatial_shift(self.pointwise(x))))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
-        return x * functional.layer_norm(deformed, deformed.shape[1:]).sigmoid()
+        return x * image_norm(deformed).sigmoid()
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

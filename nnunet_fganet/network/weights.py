@@ -33,7 +33,7 @@ class LoadedWeights:
         What ``load_state_dict`` returned.
     """
 
-    def __init__(self, network: nn.Module, state_dict: Mapping[str, Any], result: Any) -> None:  # noqa: ANN401
+    def __init__(self, network: nn.Module, state_dict: Mapping[str, Any], result: Any) -> None:
         self._source = {name: weakref.ref(tensor) for name, tensor in state_dict.items()}
         self._source_versions = _versions(state_dict.values())
         self._versions = weight_versions(network)

@@ -5,6 +5,7 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.precision import compute_dtypes
@@ -27,6 +28,8 @@ class nnUNetTrainerFGANet(BudgetTrainer):
         """Take the optimizer's settings from the plans, then set up as nnU-Net does."""
         self.initial_lr = self._initial_learning_rate()
         self.weight_decay = self.settings.weight_decay
+        if self.device.type == "cpu":
+            keep_freed_memory()
         super().initialize()
 
     def _initial_learning_rate(self) -> float:
@@ -66,7 +69,7 @@ class nnUNetTrainerFGANet(BudgetTrainer):
         settings = TrainingSettings.from_configuration(configuration_manager.configuration)
         network.compute_dtypes = compute_dtypes(settings.precision)
         network.inference = AutomaticInference()
-        return network
+        return network.to(memory_format=torch.channels_last)  # so compute convolutions soonest
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
         """SGD with Nesterov momentum, and a cosine schedule."""

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
+from wire_dataset import DATASET_ID, DATASET_NAME, wire_frame, write_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +57,17 @@ def test_prediction(trained, tmp_path, tta):
         prediction = cv2.imread(str(tmp_path / "out" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert prediction.shape == (96, 96)
         assert set(np.unique(prediction)) <= {0, 1}
+
+
+def test_prediction_prepares_the_network_once(trained, tmp_path):
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for number in range(20):
+        cv2.imwrite(str(frames / f"frame{number:02d}_0000.png"), wire_frame(200 + number)[0])
+    model = ("-tr", "nnUNetTrainerFGANet", "-c", "2d", "-f", "0", "-d", D, "-device", "cpu", *OURS)
+    output = trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model)
+    assert output.count("FGA-Net prepared for inference in ") == 1
+    assert len(list((tmp_path / "out").glob("*.png"))) == 20
 
 
 def test_all_folds_and_the_checkpoints_of_an_earlier_training(trained):

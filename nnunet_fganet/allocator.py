@@ -1,4 +1,4 @@
-"""Keep the C library from handing memory back between two frames."""
+"""Keep the C library from handing memory back between two frames or training steps."""
 
 import ctypes
 import platform

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,11 +18,13 @@ from nnunet_fganet.benchmark.network import frame_and_label, trained_like_networ
 from nnunet_fganet.benchmark.rows import Row, make_row
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.network.counting import count_operations
-from nnunet_fganet.network.deform_conv import BACKENDS
+from nnunet_fganet.network.deform_conv import AUTO, BACKENDS
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
+from nnunet_fganet.precision import cpu_has_bfloat16_units
 
 Call = Callable[[], torch.Tensor]
+_COMPILERS = ("g++", "clang++")
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,16 @@ def _candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
     for dtype in (torch.float32, half):
         name = str(dtype).removeprefix("torch.")
         yield Candidate(name, dtype, "prepared", _prepared(dtype, compiled=False))
-        yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
+        if dtype == torch.bfloat16 and not cpu_has_bfloat16_units():
+            say("this processor has no units for bfloat16: it is computed, slowly, and not compiled")
+        elif device == "cpu" and not any(map(shutil.which, _COMPILERS)):
+            say(f"no C++ compiler ({', '.join(_COMPILERS)}) is installed: nothing is compiled")
+        else:
+            yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
     if device != "cpu":
+        for backend, entry in BACKENDS.items():
+            if backend not in ("torchvision", "gather") and entry.supports(device, half):
+                yield Candidate(f"{backend}-{name}", half, backend, _prepared(half, compiled=False, backend=backend))
         return
     for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
         if importlib.util.find_spec(name) is None:
@@ -107,9 +118,9 @@ def _eager(backend: str) -> Callable[[FGANet, torch.Tensor], Call]:
     return build
 
 
-def _prepared(dtype: torch.dtype, compiled: bool) -> Callable[[FGANet, torch.Tensor], Call]:
+def _prepared(dtype: torch.dtype, compiled: bool, backend: str = AUTO) -> Callable[[FGANet, torch.Tensor], Call]:
     def build(network: FGANet, image: torch.Tensor) -> Call:
-        prepared = optimize_for_inference(network, dtype, compiled)
+        prepared = optimize_for_inference(with_backend(network, backend), dtype, compiled)
         return lambda: prepared(image)
 
     return build

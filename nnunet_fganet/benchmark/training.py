@@ -12,7 +12,7 @@ from torch.nn import functional
 from nnunet_fganet.benchmark.inference import with_backend
 from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import Measurement, measure
-from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
+from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network, with_dropout
 from nnunet_fganet.benchmark.rows import Row, make_row
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.loss.functional import soft_cldice, soft_dice
@@ -21,6 +21,7 @@ from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.fganet import FGANet
 
 BATCH = 2
+DROPOUT = 0.2  # as the network is trained; gradients are compared without
 LOSS_BATCH, LOSS_SIZE = 8, 512
 # A backward pass costs as much arithmetic as two forward passes: once for the input, once for the weights.
 PASSES = 3
@@ -71,10 +72,10 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
         flops = PASSES * BATCH * count_operations(network, 1, (size, size)).flops
         reference = expected = None
         for step in steps:
-            build = partial(_training, _built(network, step, device), step, images, labels)
+            build = partial(_training, _built(with_dropout(network, DROPOUT), step, device), step, images, labels)
             measured = measure(build, runs, device)
             reference = reference or measured
-            gradients = _gradients(_built(trained_like_network(dropout=0.0), step, device), step, images, labels)
+            gradients = _gradients(_built(network, step, device), step, images, labels)
             expected = expected or gradients
             yield make_row(
                 step.name,

@@ -33,7 +33,7 @@ def optimize_for_inference(
         To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32.
     compiled
         Also compile with ``torch.compile``, at the first image of each size: needs a C++ compiler
-        and about a minute, and is for who predicts thousands of frames.
+        (Triton on a GPU) and about a minute, and is for who predicts thousands of frames.
     """
     device = next(network.parameters()).device.type
     if dtype is None:
@@ -42,7 +42,10 @@ def optimize_for_inference(
         keep_freed_memory()
     prepared = PreparedFGANet(network, dtype)
     if compiled:
-        prepared.compile(options={"freezing": True})
+        if device == "cuda":
+            prepared.network.compile(mode="reduce-overhead")  # CUDA graphs: the kernels are short
+        else:
+            prepared.network.compile(options={"freezing": True})
     return prepared
 
 
@@ -64,7 +67,9 @@ class PreparedFGANet(nn.Module):
         """Logits ``(batch, num_classes, H, W)``, float32, of an image ``(batch, input_channels, H, W)``."""
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, enabled=False):
-            return self.network(x).float().contiguous()
+            logits = self.network(x)
+        # A copy of its own: callers write into it, and a CUDA graph writes into its output again.
+        return logits.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
 
 class _PreparedInstanceNorm(nn.Module):

@@ -4,6 +4,7 @@ The backends of :data:`BACKENDS` compute the same thing from weights of the same
 checkpoint does not depend on them.
 """
 
+import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,10 +43,29 @@ def _torchvision(
     return torchvision_deform_conv2d(x_, offset_, weight_, bias_, padding=padding, mask=mask_).to(x.dtype)
 
 
+def _triton(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    from nnunet_fganet.network.deform_triton import deform_conv2d_triton
+
+    return deform_conv2d_triton(x, offset, weight, bias, mask)
+
+
+def _triton_supports(device: str, dtype: torch.dtype) -> bool:
+    installed = importlib.util.find_spec("triton") is not None
+    return installed and device == "cuda" and dtype in (torch.float32, torch.float16, torch.bfloat16)
+
+
 BACKENDS = {
     # The reference. Its CPU kernel samples in one thread.
     "torchvision": Backend(_torchvision, lambda device, dtype: dtype.is_floating_point),
     "gather": Backend(deform_conv2d_gather, lambda device, dtype: dtype.is_floating_point),
+    # For GPUs, in half precision; not chosen by itself before it was measured on one.
+    "triton": Backend(_triton, _triton_supports),
 }
 
 

@@ -5,6 +5,7 @@ import pytest
 from nnunet_fganet.benchmark.rows import Row
 from nnunet_fganet.cli.main import main
 
+AGREEING = ("gather-float32", "float32", "compiled-float32", "onnxruntime", "openvino")
 BAD_INPUT = {
     "too_small": (["--size", "32"], "--size is 32"),
     "no_such_folder": (["--json", "{folder}/missing/rows.json"], "there is no folder"),
@@ -31,14 +32,22 @@ def test_a_frame(nnunet, tmp_path):
     # In a process of its own: torch's compile workers stay alive in the process that compiled.
     output = nnunet.run("fganet", "benchmark", "--size", "64", "--runs", "3", "--json", rows_file, "--plot", plot)
     rows = {row["name"]: row for row in json.loads(rows_file.read_text())}
-    assert rows.keys() >= {"reference", "gather-float32", "float32", "bfloat16", "onnxruntime", "openvino"}
+    assert rows.keys() >= {
+        "reference",
+        "gather-float32",
+        "float32",
+        "compiled-float32",
+        "bfloat16",
+        "onnxruntime",
+        "openvino",
+    }
     assert rows.keys() == {line.split()[0] for line in output.splitlines() if "%" in line}
     for row in rows.values():
         assert row.keys() == set(Row.__dataclass_fields__)
         assert (row["device"], row["size"], row["runs"]) == ("cpu", 64, 3)
         assert row["fastest"] <= row["milliseconds"] <= row["slowest"]
     assert rows["reference"]["ratio"] == rows["reference"]["agreement"] == 1
-    for name in ("gather-float32", "float32", "onnxruntime", "openvino"):
+    for name in AGREEING:
         assert rows[name]["agreement"] >= 0.98, name
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert "deformable convolutions" in output

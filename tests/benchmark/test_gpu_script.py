@@ -1,0 +1,26 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_gpu_script_runs_on_the_cpu(tmp_path):
+    done = subprocess.run(
+        [sys.executable, PROJECT / "benchmarks" / "gpu.py", tmp_path / "out", "cpu", "128", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTEST_ADDOPTS": "-p no:cacheprovider"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, expected in (("frame", "reference"), ("step", "train-reference")):
+        rows = json.loads((tmp_path / "out" / f"{name}.json").read_text())
+        assert rows[0]["name"] == expected
+        assert (tmp_path / "out" / f"{name}.png").stat().st_size > 10_000
+    assert "fastest: " in done.stdout

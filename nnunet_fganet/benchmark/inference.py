@@ -4,6 +4,7 @@ import copy
 import importlib.util
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -142,7 +143,9 @@ def _onnxruntime(network: FGANet, image: torch.Tensor) -> Call:
 def _openvino(network: FGANet, image: torch.Tensor) -> Call:
     import openvino
 
-    model = openvino.convert_model(with_backend(network, "torchvision"), example_input=image)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the size is recorded as a number, which is what is wanted
+        model = openvino.convert_model(with_backend(network, "torchvision"), example_input=image)
     compiled = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     array = np.ascontiguousarray(image.numpy())
     return lambda: torch.from_numpy(compiled(array)[0])

@@ -22,7 +22,7 @@ from nnunet_fganet.network.fganet import FGANet
 
 BATCH = 2
 DROPOUT = 0.2  # as the network is trained; gradients are compared without
-LOSS_BATCH, LOSS_SIZE = 8, 512
+LOSS_BATCH, LOSS_SCALE = 8, 2  # the loss alone: larger batches of larger patches
 # A backward pass costs as much arithmetic as two forward passes: once for the input, once for the weights.
 PASSES = 3
 
@@ -56,7 +56,7 @@ class _Step:
 
 
 def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
-    """Measure a step (forward, six-output loss, backward, update) on batches of two, then the loss alone."""
+    """Measure a step (forward, six-output loss, backward, update) on two images, then the loss alone, for each size."""
     network = trained_like_network()
     loss = FGANetLoss(regions=True)
     reference_loss = ReferenceLoss()
@@ -88,7 +88,7 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
                 flops / throughput[step.dtype] * 1e3,
                 smallest_cosine_similarity(gradients, expected),
             )
-    yield from _loss_rows(reference_loss, loss, runs, device)
+        yield from _loss_rows(reference_loss, loss, LOSS_SCALE * size, runs, device)
 
 
 def smallest_cosine_similarity(gradients: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
@@ -136,19 +136,19 @@ def _gradients(network: FGANet, step: _Step, images: torch.Tensor, labels: torch
     }
 
 
-def _loss_rows(reference_loss: nn.Module, loss: nn.Module, runs: int, device: str) -> Iterator[Row]:
-    outputs, labels = _loss_input(device)
+def _loss_rows(reference_loss: nn.Module, loss: nn.Module, size: int, runs: int, device: str) -> Iterator[Row]:
+    outputs, labels = _loss_input(size, device)
     reference: Measurement | None = None
     for name, each in (("loss-reference", reference_loss), ("loss-float32", loss)):
         measured = measure(partial(_loss_and_gradient, each, outputs, labels), runs, device)
         reference = reference or measured
         difference = abs(measured.result - reference.result) / abs(reference.result)
-        yield make_row(name, device, "float32", "", LOSS_SIZE, measured, reference, None, 1 - difference)
+        yield make_row(name, device, "float32", "", size, measured, reference, None, 1 - difference)
 
 
-def _loss_input(device: str) -> tuple[list[torch.Tensor], torch.Tensor]:
+def _loss_input(size: int, device: str) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Six outputs that are near the label, as a trained network's are."""
-    labels = _batch(LOSS_BATCH, LOSS_SIZE, device)[1]
+    labels = _batch(LOSS_BATCH, size, device)[1]
     generator = torch.Generator(device).manual_seed(0)
     noise = [torch.randn(labels.shape, generator=generator, device=device) for _ in range(6)]
     return [(6 * labels - 3 + each).requires_grad_() for each in noise], labels

@@ -1,8 +1,8 @@
 """How much memory a training step takes, estimated from the network itself.
 
-Counted in float32 from what autograd saves, which the tests compare with the estimate: 11.6 bytes
-an element of the convolutions' outputs, and for each pixel of each output of the loss 50 bytes and
-52 an iteration of the soft skeleton. Mixed precision on a GPU takes less.
+Counted in float32 from what autograd saves on a GPU, which the tests compare with the estimate: 11.6
+bytes an element of the convolutions' outputs, and for each pixel of each output of the loss 50 bytes
+and 52 an iteration of the soft skeleton. Mixed precision takes less, and so does the loss on a CPU.
 """
 
 from collections.abc import Sequence

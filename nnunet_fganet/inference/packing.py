@@ -47,7 +47,9 @@ class PackedConv2d(nn.Module):
         self.groups = conv.groups
         weight = conv.weight.detach().to(dtype)
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
-        self.packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        # oneDNN packs 1 x 1 weights for large images; small ones then take up to 17 times as long.
+        packable = conv.kernel_size != (1, 1)
+        self.packed = packable and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight, self.padding, self.stride, self.dilation, self.groups

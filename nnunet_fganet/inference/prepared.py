@@ -45,7 +45,8 @@ def optimize_for_inference(
         if device == "cuda":
             prepared.network.compile(mode="reduce-overhead")  # CUDA graphs: the kernels are short
         else:
-            prepared.network.compile(options={"freezing": True})
+            # Packed convolutions are compiled for one size at a time: torch cannot lay them out for any.
+            prepared.network.compile(dynamic=False, options={"freezing": True})
     return prepared
 
 

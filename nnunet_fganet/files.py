@@ -46,7 +46,7 @@ def check_replaceable(
     if not is_ours(target):
         raise InputError(f"{target} is no {what}, and is not replaced: choose another place, or move it away.")
     if not force:
-        raise InputError(f"{target} exists already: choose another place, or replace it with --force.")
+        raise InputError(f"{target} exists already: name another place, or replace it with --force.")
 
 
 def check_outside(target: Path, sources: Iterable[Path]) -> None:
@@ -83,7 +83,7 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
     if Path.cwd().is_relative_to(resolved):
         raise InputError(f"{target} is the current folder or one above, which cannot be replaced: name another.")
     if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already: choose another place, or replace it with --force.")
+        raise InputError(f"{target} exists already: name another place, or replace it with --force.")
     target = resolved
     target.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(target)

@@ -80,9 +80,9 @@ def _candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
         name = str(dtype).removeprefix("torch.")
         yield Candidate(name, dtype, "prepared", _prepared(dtype, compiled=False))
         if dtype == torch.bfloat16 and not cpu_has_bfloat16_units():
-            say("this processor has no units for bfloat16: it is computed, slowly, and not compiled")
+            say("This processor has no units for bfloat16: those rows are slow, and not compiled.")
         elif device == "cpu" and not any(map(shutil.which, _COMPILERS)):
-            say(f"no C++ compiler ({', '.join(_COMPILERS)}) is installed: nothing is compiled")
+            say(f"No C++ compiler ({', '.join(_COMPILERS)}) is installed: nothing is compiled.")
         else:
             yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
     if device != "cpu":

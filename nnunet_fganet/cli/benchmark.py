@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -93,7 +94,6 @@ def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
         raise InputError(f"{arguments.plot}: a chart is written as .png, .svg or .pdf.")
 
 
-@torch.no_grad()
 def _print_parts(size: int, device: str) -> None:
     """Print where the time of one frame goes, in the reference and in the prepared network."""
     network = trained_like_network().to(device)
@@ -101,8 +101,9 @@ def _print_parts(size: int, device: str) -> None:
     reference, prepared = with_backend(network, "torchvision"), optimize_for_inference(network, None)
     columns = []
     for module in (reference, prepared):
-        module(image)  # warm
-        columns.append(time_by_part(module, lambda module=module: module(image)))  # type: ignore[misc]
+        with torch.no_grad():
+            module(image)  # warm
+            columns.append(time_by_part(module, partial(module, image)))
     dtype = str(prepared.dtype).removeprefix("torch.")
     print(f"\n{f'ms by part, {size} x {size}':40}{'reference':>12}{dtype:>12}{'ratio':>8}")
     for part, milliseconds in sorted(columns[0].items(), key=lambda item: -item[1]):

@@ -50,12 +50,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     chosen = next((word for word in arguments if not word.startswith("-")), None)
     for name, help_text in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=help_text, description=help_text[0].upper() + help_text[1:] + ".")
+        description = help_text[0].upper() + help_text[1:] + "."
+        subparser = subparsers.add_parser(name, help=help_text, description=description, allow_abbrev=False)
         if name == chosen:
             module = importlib.import_module(f"nnunet_fganet.cli.{name.replace('-', '_')}")
             module.add_arguments(subparser)
-            subparser.set_defaults(run=module.run)
-    return parser.parse_args(arguments)
+            subparser.set_defaults(run=module.run, parser=subparser)
+    parsed, unknown = parser.parse_known_args(arguments)
+    chosen_parser = vars(parsed).pop("parser")
+    if unknown:
+        chosen_parser.error(f"unknown: {' '.join(unknown)}; fganet {parsed.command} --help lists the options")
+    return parsed
 
 
 def _fail(sentence: str) -> int:

@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+import torch
+
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.planning.planner import PAPER_GPU_MEMORY_GB, PLANS_NAME, PlanningOptions
@@ -87,7 +89,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.dataset, options_from(arguments), arguments.plans_name, arguments.workers
     )
     print(f"\nPlans: {plans_file}")
-    print(f"Train: nnUNetv2_train {arguments.dataset} 2d 0 -tr nnUNetTrainerFGANet -p {arguments.plans_name}")
+    device = "" if torch.cuda.is_available() else " -device cpu"
+    print(f"Train: nnUNetv2_train {arguments.dataset} 2d 0 -tr nnUNetTrainerFGANet -p {arguments.plans_name}{device}")
 
 
 def options_from(arguments: argparse.Namespace) -> PlanningOptions:

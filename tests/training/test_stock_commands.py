@@ -20,6 +20,7 @@ PLAIN = {"background": 0, "guidewire": 1}
 SMALL = ("--widths", "8", "16", "16", "--batch", "2", "--iterations", "3")
 TRAIN = ("2d", "0", "-tr", "nnUNetTrainerFGANet", "-device", "cpu")
 OURS = ("-p", "nnUNetFGANetPlans")
+FEW_PROCESSES = ("-npp", "1", "-nps", "1")
 
 
 def fold_folder(nnunet, trainer="nnUNetTrainerFGANet", plans="nnUNetFGANetPlans", fold="0"):
@@ -52,7 +53,7 @@ def test_validation_alone_saves_probabilities(trained):
 def test_prediction(trained, tmp_path, tta):
     model = ("-tr", "nnUNetTrainerFGANet", "-c", "2d", "-f", "0", "-d", D, "-device", "cpu", *OURS)
     frames = trained.raw / DATASET_NAME / "imagesTs"
-    trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, *tta)
+    trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, *tta, *FEW_PROCESSES)
     for name in ("new0", "new1"):
         prediction = cv2.imread(str(tmp_path / "out" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert prediction.shape == (96, 96)
@@ -65,7 +66,9 @@ def test_prediction_prepares_the_network_once(trained, tmp_path):
     for number in range(20):
         cv2.imwrite(str(frames / f"frame{number:02d}_0000.png"), wire_frame(200 + number)[0])
     model = ("-tr", "nnUNetTrainerFGANet", "-c", "2d", "-f", "0", "-d", D, "-device", "cpu", *OURS)
-    output = trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model)
+    output = trained.run(
+        "nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, "--disable_tta", *FEW_PROCESSES
+    )
     assert output.count("FGA-Net prepared for inference in ") == 1
     assert len(list((tmp_path / "out").glob("*.png"))) == 20
 

@@ -240,7 +240,8 @@ def check_folder(variable: str, value: str | None) -> Finding:
 
 def _wrong_folder(variable: str, found: str, meant: str | None = None) -> Finding:
     """Build the finding whose mend makes the folder that was meant (or a usual one) and sets the variable."""
-    folder = f'"$HOME/nnunet/{variable.removeprefix("nnUNet_")}"' if meant is None else shlex.quote(str(Path(meant).absolute()))
+    usual = f'"$HOME/nnunet/{variable.removeprefix("nnUNet_")}"'
+    folder = usual if meant is None else shlex.quote(str(Path(meant).absolute()))
     return Finding(variable, State.WRONG, found, f"mkdir -p {folder} && export {variable}={folder}")
 
 

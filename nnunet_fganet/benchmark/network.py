@@ -29,7 +29,7 @@ def trained_like_network(steps: int = 20) -> FGANet:
 
     It finds no wires yet, but behaves as a trained network does where it matters here: random weights
     amplify the last bit of every number until no two ways to compute agree. The bias of the head is
-    set so that it calls 2 % of the pixels wire.
+    set so that it calls 2 % of the pixels of the training frames wire.
     """
     torch.manual_seed(0)
     network = FGANet(1, 1, deep_supervision=True, dropout=0.0)
@@ -47,7 +47,7 @@ def trained_like_network(steps: int = 20) -> FGANet:
     network.zero_grad()
     network.decoder.deep_supervision = False
     with torch.no_grad():
-        logits = network.eval()(frames[0][0])
+        logits = network.eval()(torch.cat([image for image, _ in frames]))
         network.get_parameter("decoder.seg_layers.0.bias").sub_(torch.quantile(logits, 1 - WIRE_SHARE))
     return network.to(memory_format=torch.contiguous_format)
 

@@ -25,10 +25,11 @@ class PackedDeformConv2d(nn.Module):
     def __init__(self, deform_conv: DeformConv2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.kernel_size = deform_conv.weight.shape[-1]
-        self.weight = deform_conv.weight.detach().to(dtype)
+        weight = deform_conv.weight.detach().to(dtype)
         self.bias = deform_conv.bias.detach().to(dtype)
-        self.backend = choose_backend(deform_conv.backend, self.weight.device.type, dtype)
-        self.matrix = weight_matrix(self.weight).t().contiguous()
+        self.backend = choose_backend(deform_conv.backend, weight.device.type, dtype)
+        # For the gather a matrix (taps and channels, out channels), otherwise as the convolution has it.
+        self.weight = weight_matrix(weight).t().contiguous() if self.backend == "gather" else weight
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`."""
@@ -38,10 +39,10 @@ class PackedDeformConv2d(nn.Module):
         rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
         index, share = sampled_rows(offset, mask, self.kernel_size)
         taps = self.kernel_size**2
-        out = rows.new_empty(len(rows), self.matrix.shape[1])
+        out = rows.new_empty(len(rows), self.weight.shape[1])
         for start in range(0, len(rows), BLOCK):
             pixels = slice(start, start + BLOCK)
             samples = slice(start * taps, (start + BLOCK) * taps)
-            columns = weighted_rows(rows, index[samples], share[samples]).view(-1, self.matrix.shape[0])
-            torch.addmm(self.bias, columns, self.matrix, out=out[pixels])
+            columns = weighted_rows(rows, index[samples], share[samples]).view(-1, self.weight.shape[0])
+            torch.addmm(self.bias, columns, self.weight, out=out[pixels])
         return out.view(batch, height, width, -1).permute(0, 3, 1, 2)

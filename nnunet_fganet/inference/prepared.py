@@ -23,7 +23,8 @@ def optimize_for_inference(
 
     The heads of deep supervision are dropped, BatchNorm is folded into the convolutions, weights
     are laid out once as the processor wants them, images have channels last, activations are
-    applied by the convolutions.
+    applied by the convolutions. On a CPU the whole process then keeps freed memory
+    (:func:`nnunet_fganet.allocator.keep_freed_memory`).
 
     Parameters
     ----------
@@ -37,7 +38,7 @@ def optimize_for_inference(
     """
     device = next(network.parameters()).device.type
     if dtype is None:
-        dtype = torch.float16 if device == "cuda" else compute_dtypes()[device]
+        dtype = torch.float16 if device == "cuda" else compute_dtypes().get(device, torch.float32)
     if device == "cpu":
         keep_freed_memory()
     prepared = PreparedFGANet(network, dtype)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import torch
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional
 
 
@@ -43,23 +43,23 @@ class _CompiledSkeleton(torch.autograd.Function):
     """:func:`soft_skeleton` image by image in compiled loops; keeps nothing but its input."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x: torch.Tensor, iterations: int) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, iterations: int) -> torch.Tensor:
         from nnunet_fganet.loss.skeleton_kernels import skeletonize
 
         x = x.contiguous()
         ctx.save_for_backward(x)
-        ctx.iterations = iterations  # type: ignore[attr-defined]
+        ctx.iterations = iterations
         skeleton = torch.empty_like(x)
         _for_each_image(lambda image, out: skeletonize(image, iterations, out), x, skeleton)
         return skeleton
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         from nnunet_fganet.loss.skeleton_kernels import skeleton_gradient
 
-        (x,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        iterations = ctx.iterations  # type: ignore[attr-defined]
+        (x,) = ctx.saved_tensors
+        iterations = ctx.iterations
         x_gradient = torch.empty_like(x)
         _for_each_image(
             lambda image, given, out: skeleton_gradient(image, iterations, given, out),

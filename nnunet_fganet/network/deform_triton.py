@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
 _BLOCK_PIXELS, _BLOCK_IN, _BLOCK_OUT = 64, 32, 64
@@ -30,20 +30,20 @@ def deform_conv2d_triton(
 class _TritonDeformConv(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: Any,
         x: torch.Tensor,
         offset: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
         mask: torch.Tensor | None,
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, offset, weight, bias, mask)  # type: ignore[arg-type]
+        ctx.save_for_backward(x, offset, weight, bias, mask)
         return _launch(x, offset, weight, bias, mask)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        saved = ctx.saved_tensors  # type: ignore[attr-defined]
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        saved = ctx.saved_tensors
         leaves = [each if each is None else each.detach().float().requires_grad_() for each in saved]
         x, offset, weight, bias, mask = leaves
         padding = saved[2].shape[-1] // 2
@@ -89,7 +89,7 @@ def _launch(
 
 
 @triton.jit
-def _deform_conv2d(  # type: ignore[no-untyped-def]
+def _deform_conv2d(  # type: ignore[no-untyped-def]  # Triton finds types itself
     x,
     offset,
     mask,
@@ -101,12 +101,12 @@ def _deform_conv2d(  # type: ignore[no-untyped-def]
     width,
     channels,
     out_channels,
-    KERNEL_SIZE: tl.constexpr,  # noqa: N803 - Triton's way to write constants
-    HAS_MASK: tl.constexpr,  # noqa: N803
-    HAS_BIAS: tl.constexpr,  # noqa: N803
-    BLOCK_PIXELS: tl.constexpr,  # noqa: N803
-    BLOCK_IN: tl.constexpr,  # noqa: N803
-    BLOCK_OUT: tl.constexpr,  # noqa: N803
+    KERNEL_SIZE: tl.constexpr,
+    HAS_MASK: tl.constexpr,
+    HAS_BIAS: tl.constexpr,
+    BLOCK_PIXELS: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
 ):
     """One block of output pixels by one block of output channels; all images are channels-last rows."""
     taps: tl.constexpr = KERNEL_SIZE * KERNEL_SIZE
@@ -166,6 +166,6 @@ def _deform_conv2d(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _corner(source, present, share):  # type: ignore[no-untyped-def]
+def _corner(source, present, share):  # type: ignore[no-untyped-def]  # Triton finds types itself
     """Weighted rows at one corner of the samples; pixels outside the image are zeros."""
     return tl.load(source, mask=present, other=0.0).to(tl.float32) * share[:, None]

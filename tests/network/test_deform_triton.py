@@ -9,7 +9,7 @@ import torch
 
 from nnunet_fganet.network.deform_conv import deform_conv2d
 
-pytest.importorskip("triton")
+pytest.importorskip("triton", reason="comes with torch's builds for GPUs only")
 
 # In a process of its own: Triton reads the variable when the kernel is defined.
 IN_THE_INTERPRETER = """

@@ -222,7 +222,7 @@ def check_folder(variable: str, value: str | None) -> Finding:
     """
     if not value:
         return _wrong_folder(variable, f"not set (it is for {FOLDERS[variable]})")
-    meant = os.path.expanduser(os.path.expandvars(value.strip().strip("'\"")))  # noqa: PTH111
+    meant = os.path.expanduser(os.path.expandvars(value.strip().strip("'\"")))  # noqa: PTH111 - of a text
     if value != value.strip() or value[0] in "'\"":
         return _wrong_folder(variable, f"{value!r} has blanks or quotes around it", meant)
     if value.startswith("~") or "$" in value:

@@ -18,7 +18,8 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.evaluation.overlap import OverlapCounts, cl_dice, overlap_counts, pooled_dice
+from nnunet_fganet.evaluation.centreline import cl_dice
+from nnunet_fganet.evaluation.overlap import OverlapCounts, overlap_counts, pooled_dice
 
 WARM_UP = 3
 

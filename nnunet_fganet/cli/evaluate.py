@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table, then write the files."""
     _check_outputs(arguments)
-    options = EvaluationOptions(
-        **{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__}
-    )
+    options = EvaluationOptions(**{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__})
     evaluation = evaluate_folders(options)
     summary = summarise(evaluation.measured, evaluation.groups)
     has_intervals = summary.groups >= FEWEST_GROUPS

@@ -82,9 +82,7 @@ def evaluate_folders(options: EvaluationOptions) -> Evaluation:
     return Evaluation(measured, groups, notes + _notes(measured, options.predictions))
 
 
-def measure_pair(
-    pair: Pair, labels: DatasetLabels, spacings: dict[str, float | None]
-) -> dict[str, FrameFigures]:
+def measure_pair(pair: Pair, labels: DatasetLabels, spacings: dict[str, float | None]) -> dict[str, FrameFigures]:
     """Read the files of one frame and measure every class.
 
     Raises
@@ -138,7 +136,7 @@ def read_probabilities(path: Path, labels: DatasetLabels) -> npt.NDArray[np.floa
     if probabilities.ndim != 3 or len(probabilities) not in labels.channels:
         raise InputError(
             f"{path} has probabilities of shape {probabilities.shape}, and the data set's labels ask for "
-            f"{' or '.join(map(str, labels.channels))} channels: give those of this data set's network."
+            f"({' or '.join(map(str, labels.channels))}, H, W): give those of this data set's network."
         )
     probabilities = probabilities.astype(np.float32, copy=False)
     if not (probabilities.min() >= 0 and probabilities.max() <= 1):  # false for what is not a number, too

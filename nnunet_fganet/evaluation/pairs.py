@@ -91,9 +91,7 @@ def _check_folders(predictions: Path, labels: Path) -> None:
     if (_is_label_folder(predictions) and not _is_label_folder(labels)) or (
         _has_prediction_files(labels) and not _has_prediction_files(predictions)
     ):
-        raise InputError(
-            f"{predictions} and {labels} seem to be swapped: the predictions come first, then the labels."
-        )
+        raise InputError(f"{predictions} and {labels} seem to be swapped: the predictions come first, then the labels.")
 
 
 def _is_label_folder(folder: Path) -> bool:

@@ -25,7 +25,9 @@ def table_of(summary: Summary) -> str:
         better = "higher" if metric.higher_is_better else "lower"
         rows.append([metric.name, better, *(_cell(figure, summary.frames) for figure in figures)])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _cell(figure: Figure, frames: int) -> str:

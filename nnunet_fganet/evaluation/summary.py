@@ -190,9 +190,7 @@ def _resample_probabilities(frames: Frames, rows: Sequence[int], weights: Number
     }
 
 
-def _summary(
-    measured: Mapping[str, Frames], groups: int, resampled: Mapping[str, Mapping[str, Numbers]]
-) -> Summary:
+def _summary(measured: Mapping[str, Frames], groups: int, resampled: Mapping[str, Mapping[str, Numbers]]) -> Summary:
     counted = {name: _frames_that_count(frames) for name, frames in measured.items()}
     classes = {
         name: {metric.key: _figure(figures[metric.key], counted[name][metric.key]) for metric in METRICS}

@@ -318,7 +318,7 @@ BAD_INPUT = {
     "no_dataset_json": (text("predictions/dataset.json", "[]"), [], ["predictions/dataset.json"]),
     "probabilities_missing": (fewer_probabilities, [], ["3 of 10", CASES[2], "--save_probabilities"]),
     "no_probabilities_folder": (nothing, ["--probabilities", "{}/gone"], ["gone"]),
-    "other_channels": (npz(np.zeros((3, 1, *SIZE))), [], [f"{CASES[3]}.npz", "(3, 40, 48)", "1 channels"]),
+    "other_channels": (npz(np.zeros((3, 1, *SIZE))), [], [f"{CASES[3]}.npz", "(3, 40, 48)", "(1, H, W)"]),
     "probabilities_of_other_size": (npz(np.zeros((1, 1, 9, 9))), [], [f"{CASES[3]}.npz", "9 x 9"]),
     "no_probabilities": (npz(np.full((1, 1, *SIZE), 1.5)), [], [f"{CASES[3]}.npz", "0 to 1"]),
     "not_a_number": (npz(np.full((1, 1, *SIZE), np.nan)), [], [f"{CASES[3]}.npz", "0 to 1"]),
@@ -344,9 +344,7 @@ BAD_INPUT = {
 
 
 @pytest.mark.parametrize("case", BAD_INPUT)
-def test_bad_input_is_one_sentence_and_code_2(
-    case: str, folders: Folders, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_input_is_one_sentence_and_code_2(case: str, folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
     spoil, options, expected = BAD_INPUT[case]
     (folders.root / "one.csv").write_text("case,sequence\n" + "".join(f"{name},one\n" for name in CASES))
     spoil(folders)

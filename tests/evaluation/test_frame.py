@@ -36,9 +36,9 @@ def test_a_perfect_prediction_has_the_best_value_everywhere() -> None:
     label = horizontal_wire(10, 0, 50)
     values = measure_frame("a", label, label, None, label.astype(np.float32), 0.2).values()
     assert {value for key, value in values.items() if "error" in key or key in ("assd", "hd95", "ece")} == {0.0}
-    assert {values[key] for key in ("dice", "iou", "precision", "recall", "macro_f1", "auc", "cldice", "one_piece")} == {
-        1.0
-    }
+    assert {
+        values[key] for key in ("dice", "iou", "precision", "recall", "macro_f1", "auc", "cldice", "one_piece")
+    } == {1.0}
 
 
 def test_a_frame_without_wire_has_no_distances_unless_there_is_a_false_one() -> None:

@@ -36,7 +36,9 @@ def test_pooled_dice_is_the_dice_of_all_frames_laid_side_by_side(frames: list[tu
 
 
 @given(masks, masks, masks)
-def test_pixels_that_do_not_count_change_nothing(label: np.ndarray, prediction: np.ndarray, counted: np.ndarray) -> None:
+def test_pixels_that_do_not_count_change_nothing(
+    label: np.ndarray, prediction: np.ndarray, counted: np.ndarray
+) -> None:
     counts = overlap_counts(label, prediction, counted)
     assert counts == overlap_counts(label[counted], prediction[counted])
     assert sum(counts) == counted.sum()

@@ -98,7 +98,9 @@ def test_histograms_of_frames_add_up_to_that_of_all_pixels(frames: list[tuple[np
 
 
 @given(labels, probabilities, labels)
-def test_pixels_that_do_not_count_are_in_no_bin(label: np.ndarray, probability: np.ndarray, counted: np.ndarray) -> None:
+def test_pixels_that_do_not_count_are_in_no_bin(
+    label: np.ndarray, probability: np.ndarray, counted: np.ndarray
+) -> None:
     histogram = probability_histogram(label, probability, counted)
     expected = probability_histogram(label[counted][None], probability[counted][None])
     assert np.array_equal(histogram.ranks, expected.ranks)

@@ -121,6 +121,10 @@ def test_figures_of_frames_are_nnunets_own(folders: Folders, tmp_path: Path) -> 
     assert rows[CASES[9]]["one_piece"] == rows[CASES[9]]["auc"] == ""  # no wire there
 
 
+def test_the_number_of_workers_changes_nothing(folders: Folders) -> None:
+    assert folders.evaluate("--workers", 1) == folders.evaluate("--workers", 3)
+
+
 def test_plain_labels_and_regions_give_the_same_figures(folders: Folders) -> None:
     regions = folders.evaluate()
     write_predictions(folders.predictions, seed=0, dataset=PLAIN)

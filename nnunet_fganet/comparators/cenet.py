@@ -40,7 +40,7 @@ class CENet(AdaptedNetwork):
     @property
     def encoder(self) -> nn.Module:
         """The ResNet-34 without its classifier, as torchvision names its layers."""
-        return self.network.encoder
+        return self.network.get_submodule("encoder")
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -38,4 +38,4 @@ class DeepLabV3Plus(AdaptedNetwork):
     @property
     def encoder(self) -> nn.Module:
         """The encoder, as timm names its layers."""
-        return self.network.encoder.model
+        return self.network.get_submodule("encoder.model")

@@ -42,7 +42,9 @@ def load_encoder_weights(network: nn.Module, file: Path) -> None:
     own = encoder.state_dict()
     missing = [name for name in own if _flat(name) not in given and not name.endswith("num_batches_tracked")]
     if missing:
-        raise InputError(f"{file} lacks layers of the encoder ({missing[0]} and {len(missing) - 1} more): name another.")
+        raise InputError(
+            f"{file} lacks layers of the encoder ({missing[0]} and {len(missing) - 1} more): name another."
+        )
     weights = {name: given.get(_flat(name), tensor) for name, tensor in own.items()}
     first = next(name for name, tensor in own.items() if tensor.ndim == 4)
     if weights[first].ndim == 4 and weights[first].shape[1] == RGB:

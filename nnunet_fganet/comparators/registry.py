@@ -82,9 +82,7 @@ def _unetplusplus(_plans: Plans, scale: float) -> Architecture:
 
 
 def _attention_unet(_plans: Plans, scale: float) -> Architecture:
-    return _entry(
-        "nnunet_fganet.comparators.attention_unet.AttentionUNet", widths=scaled(ATTENTION_UNET_WIDTHS, scale)
-    )
+    return _entry("nnunet_fganet.comparators.attention_unet.AttentionUNet", widths=scaled(ATTENTION_UNET_WIDTHS, scale))
 
 
 def _cenet(_plans: Plans, scale: float) -> Architecture:
@@ -102,7 +100,7 @@ def _deeplabv3plus(_plans: Plans, scale: float) -> Architecture:
 
 
 def xception65_blocks(scale: float) -> list[dict[str, Any]]:
-    """timm's ``block_cfg`` of Xception-65 with scaled widths, all but the stem's."""
+    """Xception-65 as timm's ``block_cfg``, all its widths scaled but the stem's."""
     first, second, middle, last = scaled((128, 256, 728, 1024), scale)
     exit_widths = scaled((1536, 1536, 2048), scale)
     return [

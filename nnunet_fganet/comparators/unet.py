@@ -57,4 +57,3 @@ class UNet(AdaptedNetwork):
     def initialize(module: nn.Module) -> None:
         """Draw the weights of one module as the library does for its own U-Nets."""
         InitWeights_He(1e-2)(module)
-

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
-from torch import nn
 
 from nnunet_fganet.comparators.adapter import AdaptedNetwork
 

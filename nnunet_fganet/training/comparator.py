@@ -9,7 +9,6 @@ from torch import nn
 from torch._dynamo import OptimizedModule
 from torch.nn import functional
 
-from nnunet_fganet.comparators.encoder_weights import load_encoder_weights
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.precision import compute_dtypes
 from nnunet_fganet.training.budget_trainer import BudgetTrainer
@@ -52,6 +51,9 @@ class nnUNetTrainerComparator(BudgetTrainer):
     def on_train_start(self) -> None:
         """Start a training, from pretrained encoder weights if the plans name a file; or go on with one."""
         if self.current_epoch == 0 and self.settings.encoder_weights_file:
+            # Here because of what only the extra "compare" installs.
+            from nnunet_fganet.comparators.encoder_weights import load_encoder_weights
+
             if not self.was_initialized:
                 self.initialize()
             load_encoder_weights(self._bare_network(), Path(self.settings.encoder_weights_file))

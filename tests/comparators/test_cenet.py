@@ -100,9 +100,7 @@ def test_windows_larger_than_the_feature_map_see_all_of_it():
 
 def test_decoder_blocks(cenet):
     """1 x 1 to a quarter, transposed 3 x 3 of stride 2, 1 x 1: 516 to 256, 128, 64, 64 channels."""
-    for block, (taken, given) in zip(
-        cenet.network.decoder, [(516, 256), (256, 128), (128, 64), (64, 64)], strict=True
-    ):
+    for block, (taken, given) in zip(cenet.network.decoder, [(516, 256), (256, 128), (128, 64), (64, 64)], strict=True):
         first, up, last = (m for m in block if isinstance(m, nn.Conv2d | nn.ConvTranspose2d))
         assert (first.in_channels, first.out_channels, first.kernel_size) == (taken, taken // 4, (1, 1))
         assert (up.kernel_size, up.stride) == ((3, 3), (2, 2))

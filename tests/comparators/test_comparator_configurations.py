@@ -53,16 +53,13 @@ def test_stock_nnunet_is_what_nnunet_planned():
     assert ours == PLANS["configurations"]["2d_stock"]["architecture"]
 
 
-def test_residual_encoder_is_what_nnunets_planner_makes(nnunet, monkeypatch):
+def test_residual_encoder_is_what_nnunets_planner_makes(nnunet):
     """nnU-Net's ResEncUNetPlanner on a data set whose frames have the size of our patch."""
-    from nnunetv2.experiment_planning.experiment_planners import default_experiment_planner as stock
     from nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners import (
         ResEncUNetPlanner,
     )
     from wire_dataset import DATASET_NAME, write_dataset
 
-    monkeypatch.setattr(stock, "nnUNet_raw", str(nnunet.raw))
-    monkeypatch.setattr(stock, "nnUNet_preprocessed", str(nnunet.preprocessed))
     write_dataset(nnunet.raw, REGION["labels"], regions=True)
     folder = nnunet.preprocessed / DATASET_NAME
     folder.mkdir()
@@ -156,7 +153,7 @@ def test_written_again_comparators_add_up_and_differences_need_force(plans_file)
     write_comparator_plans(plans_file, target, comparator_configurations(PLANS, REGION, ["unet"], "fganet"))
     assert {"2d_unet", "2d_unet_fganet_loss"} <= set(json.loads(target.read_text())["configurations"])
     wider = comparator_configurations(PLANS, REGION, ["unet"], width_scale=0.5)
-    with pytest.raises(InputError, match="2d_unet.*--force"):
+    with pytest.raises(InputError, match=r"2d_unet.*--force"):
         write_comparator_plans(plans_file, target, wider)
     write_comparator_plans(plans_file, target, wider, force=True)
     assert json.loads(target.read_text())["configurations"]["2d_unet"] == wider["2d_unet"]

@@ -36,7 +36,9 @@ def batch(trainer):
     label = torch.zeros(2, 1, SIZE, SIZE)
     label[:, :, 30:32, 5:50] = 1
     scales = trainer._get_deep_supervision_scales()
-    target = label if scales is None else [label[..., :: int(1 / rows), :: int(1 / columns)] for rows, columns in scales]
+    target = (
+        label if scales is None else [label[..., :: int(1 / rows), :: int(1 / columns)] for rows, columns in scales]
+    )
     return {"data": torch.randn(2, 1, SIZE, SIZE, generator=generator) - 2 * label, "target": target}
 
 

@@ -233,7 +233,7 @@ from comparator_plans import build
 
 for name in ("unet", "unetplusplus", "attention_unet", "deeplabv3plus", "cenet"):
     # One goes all the way; for the others it is enough that torch can trace them.
-    backend = "inductor" if name == "unetplusplus" else "eager"
+    backend = "inductor" if name == "unet" else "eager"
     torch._dynamo.reset()
     network = build(name, deep_supervision=True).eval()  # DeepLabV3+ drops out at random in training
     compiled = torch.compile(copy.deepcopy(network), backend=backend)

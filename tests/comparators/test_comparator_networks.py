@@ -126,6 +126,17 @@ def test_width_scale_scales_the_weights(name):
         assert 2.5 * half < full < 4.5 * half
 
 
+@pytest.mark.parametrize("name", COMPARATORS)
+def test_batch_normalisation_of_several_gpus_leaves_the_network_as_it_is(name):
+    """nnU-Net has torch replace each BatchNorm, and all that a library may have put inside, before it distributes."""
+    network = build(name).eval()
+    with torch.no_grad():
+        expected = network(frames())
+        converted = torch.nn.SyncBatchNorm.convert_sync_batchnorm(network).eval()
+        assert not any(type(module) is torch.nn.BatchNorm2d for module in converted.modules())
+        assert torch.equal(converted(frames()), expected)
+
+
 def test_plans_are_not_written_to():
     before = copy.deepcopy(PLANS)
     for name in COMPARATORS:

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.conv_block import ConvBlock
@@ -14,6 +13,7 @@ from nnunet_fganet.network.counting import conv_feature_map_size
 from nnunet_fganet.network.decoder import Decoder
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.encoder import Encoder
+from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA
 from nnunet_fganet.network.weights import LoadedWeights
 
@@ -147,18 +147,7 @@ class FGANet(nn.Module):
         return result
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
-        height, width = x.shape[2:]
-        missing_rows, missing_columns = self._padded(height) - height, self._padded(width) - width
-        if not (missing_rows or missing_columns):
-            return self.decoder(self.encoder(x))
-        logits = self.decoder(self.encoder(functional.pad(x, (0, missing_columns, 0, missing_rows))))
-        if isinstance(logits, list):
-            return [each[..., :height, :width].contiguous() for each in logits]
-        return logits[..., :height, :width].contiguous()
-
-    def _padded(self, size: int) -> int:
-        """Next size that the layers take: at the smallest of them InstanceNorm still sees several pixels."""
-        return max(-(-size // self.size_multiple), 2) * self.size_multiple
+        return run_padded(lambda padded: self.decoder(self.encoder(padded)), x, self.size_multiple)
 
     @staticmethod
     def initialize(module: nn.Module) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.training.settings import TrainingSettings
 
 
 class BudgetTrainer(nnUNetTrainer):
-    """nnU-Net's trainer with epochs, iterations and checkpoint interval from the plans.
+    """nnU-Net's trainer with epochs, iterations, checkpoint interval and FGA-Net's loss from the plans.
 
     Checkpoints are written beside and renamed, so that a killed training never leaves a truncated
     one; a new training moves those of an earlier one aside instead of overwriting them.
@@ -55,6 +56,19 @@ class BudgetTrainer(nnUNetTrainer):
         super().save_checkpoint(partial)
         if self.local_rank == 0 and not self.disable_checkpointing:
             Path(partial).replace(filename)
+
+    def _build_fganet_loss(self) -> FGANetLoss:
+        return FGANetLoss(
+            regions=self.label_manager.has_regions,
+            alpha=self.settings.alpha,
+            skeleton_iterations=self.settings.skeleton_iterations,
+            stage_weights=self.settings.stage_weights,
+            cross_entropy_weight=self.settings.cross_entropy_weight,
+            squared_denominator=self.settings.dice == "squared",
+            per_image=not self.configuration_manager.batch_dice,
+            ignore_label=self.label_manager.ignore_label,
+            distributed=self.is_ddp,
+        )
 
     def _move_earlier_checkpoints(self) -> None:
         folder = Path(self.output_folder)

@@ -83,17 +83,7 @@ class nnUNetTrainerFGANet(BudgetTrainer):
         return optimizer, CosineSchedule(optimizer, self.initial_lr, self._epochs_to_zero())
 
     def _build_loss(self) -> FGANetLoss:
-        return FGANetLoss(
-            regions=self.label_manager.has_regions,
-            alpha=self.settings.alpha,
-            skeleton_iterations=self.settings.skeleton_iterations,
-            stage_weights=self.settings.stage_weights,
-            cross_entropy_weight=self.settings.cross_entropy_weight,
-            squared_denominator=self.settings.dice == "squared",
-            per_image=not self.configuration_manager.batch_dice,
-            ignore_label=self.label_manager.ignore_label,
-            distributed=self.is_ddp,
-        )
+        return self._build_fganet_loss()
 
     def _get_deep_supervision_scales(self) -> list[list[float]]:
         # All six outputs have full resolution, so the loss needs the label once.

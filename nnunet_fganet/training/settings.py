@@ -7,6 +7,7 @@ from typing import Any
 from nnunet_fganet.precision import PRECISIONS
 
 PLANS_KEY = "fganet"
+COMPARATOR_LOSSES = ("nnunet", "fganet")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,10 @@ class TrainingSettings:
         See :func:`nnunet_fganet.precision.compute_dtypes`.
     save_every
         Epochs between two writings of ``checkpoint_latest.pth``.
+    comparator_loss
+        What ``nnUNetTrainerComparator`` trains with: ``nnunet``'s own loss, or ``fganet``'s.
+    encoder_weights_file
+        Pretrained weights that a new training of ``nnUNetTrainerComparator`` starts its encoder from.
 
     Raises
     ------
@@ -47,6 +52,8 @@ class TrainingSettings:
     dice: str = "squared"
     precision: str = "auto"
     save_every: int = 1
+    comparator_loss: str = "nnunet"
+    encoder_weights_file: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "iterations", "validation_iterations", "save_every"):
@@ -61,6 +68,8 @@ class TrainingSettings:
         if weights is not None:
             _check(min(weights) >= 0 and weights[0] > 0, "stage_weights", weights, "none below 0, the first above 0")
         _check(self.dice in ("squared", "linear"), "dice", self.dice, "squared or linear")
+        loss = self.comparator_loss
+        _check(loss in COMPARATOR_LOSSES, "comparator_loss", loss, f"one of {', '.join(COMPARATOR_LOSSES)}")
         _check(self.precision in PRECISIONS, "precision", self.precision, f"one of {', '.join(PRECISIONS)}")
 
     @classmethod

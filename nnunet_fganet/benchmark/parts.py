@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import PackedConv2d
+from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.deform_conv import DeformConv2d
@@ -21,6 +21,7 @@ PARTS: dict[type[nn.Module], str] = {
     PackedDeformConv2d: "deformable convolutions",
     nn.Conv2d: "convolutions",
     PackedConv2d: "convolutions",
+    WinogradConv2d: "convolutions",
     SDA: "rest of SDA",
     PreparedSDA: "rest of SDA",
     BGA: "rest of BGA",

@@ -8,6 +8,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nnunet_fganet.compiled.operators import winograd_conv2d_rows
+from nnunet_fganet.compiled.winograd import transformed_weight
+from nnunet_fganet.network.deform_gather import channel_rows
+
 # Activation -> its name and arguments in oneDNN.
 _ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float]]] = {
     "none": ("none", []),
@@ -19,6 +23,10 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": functional.relu_,
     "leaky_relu": partial(functional.leaky_relu_, negative_slope=0.01),
 }
+_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
+
+# With fewer channels the transforms of Winograd's convolution cost more than it saves.
+WINOGRAD_CHANNELS = 64
 
 
 class PackedConv2d(nn.Module):
@@ -68,8 +76,44 @@ class PackedConv2d(nn.Module):
         return _ACTIVATIONS[self.activation](out)
 
 
+class WinogradConv2d(nn.Module):
+    """A 3 x 3 convolution with its activation in float32 on a CPU, for inference only: half the time of a plain one.
+
+    Parameters
+    ----------
+    conv
+        See :func:`suits_winograd`; its weights are copied, and take four times the memory.
+    activation
+        See :class:`PackedConv2d`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
+        super().__init__()
+        self.slope = _SLOPES[activation]
+        self.weight = transformed_weight(conv.weight.detach())
+        self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
+        batch, _, height, width = x.shape
+        out = winograd_conv2d_rows(channel_rows(x), height, width, self.weight, self.bias, self.slope)
+        return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    """Whether Winograd's convolution computes this one, and sooner."""
+    plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+    wide = min(conv.in_channels, conv.out_channels) >= WINOGRAD_CHANNELS
+    return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
+
+
+def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
+    """Make one convolution ready, in the way that is fastest for it."""
+    return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
+
+
 def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
-    """Replace each [convolution, BatchNorm, activation] of a sequence in evaluation mode by one PackedConv2d.
+    """Replace each [convolution, BatchNorm, activation] of a sequence in evaluation mode by one packed convolution.
 
     Other normalisations stay, dropout goes.
     """
@@ -85,7 +129,7 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             activation = _activation_name(waiting[0]) if waiting else "none"
             if activation != "none":
                 waiting.pop(0)
-            layer = PackedConv2d(layer, activation, dtype)
+            layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
     return packed
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.inference.bga import PreparedBGA
-from nnunet_fganet.inference.packing import PackedConv2d, pack_convolutions
+from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.fganet import FGANet
@@ -92,7 +92,7 @@ def _prepare(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if isinstance(module, SDA):
         return PreparedSDA(module, dtype)
     if isinstance(module, nn.Conv2d):
-        return PackedConv2d(module, "none", dtype)
+        return pack_convolution(module, "none", dtype)
     if isinstance(module, InstanceNorm2d):
         return _PreparedInstanceNorm(module, dtype)
     if isinstance(module, nn.Sequential):

@@ -1,12 +1,15 @@
 """Deformable convolution as a weighted gather of rows, for CPUs.
 
 With channels last a pixel is one contiguous row, and a bilinear sample is a weighted sum of four
-rows: ``embedding_bag``, which is vectorised, threaded, differentiable and takes every
-floating-point type.
+rows. Compiled loops take the samples in float32 and bfloat16; ``embedding_bag``, which is vectorised,
+threaded and differentiable too, in every other floating-point type.
 """
 
 import torch
 from torch.nn import functional
+
+from nnunet_fganet.compiled.operators import sampled_columns
+from nnunet_fganet.compiled.sampling import DTYPES
 
 CORNERS = 4
 
@@ -19,12 +22,30 @@ def deform_conv2d_gather(
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`: all samples first, then one matrix product."""
-    batch, channels, height, width = x.shape
-    index, share = sampled_rows(offset, mask, weight.shape[-1])
-    rows = x.permute(0, 2, 3, 1).reshape(-1, channels)
-    columns = weighted_rows(rows, index, share).view(batch * height * width, -1)
-    out = functional.linear(columns, weight_matrix(weight), bias)
+    batch, _, height, width = x.shape
+    rows = channel_rows(x)
+    if x.device.type == "cpu" and x.dtype in DTYPES:
+        columns = sampled_columns(rows, *positions(offset, mask), height, width)
+    else:
+        columns = weighted_rows(rows, *sampled_rows(offset, mask, weight.shape[-1]))
+    out = functional.linear(columns.view(batch * height * width, -1), weight_matrix(weight), bias)
     return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def channel_rows(x: torch.Tensor) -> torch.Tensor:
+    """``(batch, channels, height, width)`` to ``(batch * height * width, channels)``, contiguous."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]).contiguous()
+
+
+def positions(offset: torch.Tensor, mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Offsets ``(batch, 2 taps, height, width)`` and factors ``(batch, taps, height, width)`` pixel by pixel.
+
+    Returns ``(batch * height * width, taps, 2)`` and ``(batch * height * width, taps)``, contiguous, float32:
+    bfloat16 resolves two pixels at column 300.
+    """
+    taps = offset.shape[1] // 2
+    offset = channel_rows(offset.float()).view(-1, taps, 2)
+    return offset, None if mask is None else channel_rows(mask.float())
 
 
 def weight_matrix(weight: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,41 @@
+"""bfloat16 in compiled loops: Numba does not know it, so arrays hold its 16 bits.
+
+A loop that widens what it reads and narrows what it writes serves arrays of float32 as well, whose
+numbers these functions leave as they are.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
+
+
+@intrinsic
+def widen(typing_context: Any, number: Any) -> tuple[Any, Any]:
+    """Value of a number of an array, float32."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (bits,) = values
+        if number == types.float32:
+            return bits
+        return builder.bitcast(builder.shl(builder.zext(bits, _BITS), _BITS(16)), ir.FloatType())
+
+    return types.float32(number), generate
+
+
+@intrinsic
+def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
+    """Number for an array whose numbers are ``like`` this one: rounded to nearest, ties to even, NaN stays NaN."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        if like == types.float32:
+            return values[0]
+        bits = builder.bitcast(values[0], _BITS)
+        odd = builder.and_(builder.lshr(bits, _BITS(16)), _BITS(1))
+        rounded = builder.add(bits, builder.add(odd, _BITS(0x7FFF)))
+        return builder.trunc(builder.lshr(rounded, _BITS(16)), _HALF_BITS)
+
+    return like(types.float32, like), generate

@@ -1,0 +1,128 @@
+"""The compiled loops as operators of torch, which ``torch.compile`` knows; samples have gradients."""
+
+from typing import Any
+
+import torch
+
+from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
+from nnunet_fganet.compiled.winograd import winograd_conv2d
+
+# Pixels whose samples are taken before they are multiplied: they stay in the cache between the two,
+# and those of a whole frame would take 151 MB at 128 x 128 x 256.
+BLOCK = 2048
+
+
+@torch.library.custom_op("nnunet_fganet::sampled_columns", mutates_args=())
+def sampled_columns(
+    rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, height: int, width: int
+) -> torch.Tensor:
+    """Samples of all pixels, ``(batch * height * width, taps, channels)``; see :func:`.sampling.sample_columns`."""
+    columns = rows.new_empty(len(rows), offset.shape[1], rows.shape[1])
+    sample_columns(rows, offset, mask, (height, width), 0, columns)
+    return columns
+
+
+@sampled_columns.register_fake
+def _(rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, height: int, width: int) -> torch.Tensor:
+    return rows.new_empty(rows.shape[0], offset.shape[1], rows.shape[1])
+
+
+@torch.library.custom_op("nnunet_fganet::sampled_columns_gradients", mutates_args=())
+def _gradients(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    columns_gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rows_gradient, offset_gradient, mask_gradient = sample_gradients(
+        rows, offset, mask, (height, width), columns_gradient.contiguous()
+    )
+    return rows_gradient.to(rows.dtype), offset_gradient, rows.new_empty(0) if mask_gradient is None else mask_gradient
+
+
+@_gradients.register_fake
+def _(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    columns_gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        torch.empty_like(rows),
+        torch.empty_like(offset),
+        rows.new_empty(0) if mask is None else torch.empty_like(mask),
+    )
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    rows, offset, mask, ctx.height, ctx.width = inputs
+    ctx.masked = mask is not None
+    ctx.save_for_backward(rows, offset, *([mask] if ctx.masked else []))
+
+
+def _backward(ctx: Any, columns_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    rows, offset, *mask = ctx.saved_tensors
+    rows_gradient, offset_gradient, mask_gradient = _gradients(
+        rows, offset, mask[0] if ctx.masked else None, ctx.height, ctx.width, columns_gradient
+    )
+    return rows_gradient, offset_gradient, mask_gradient if ctx.masked else None, None, None
+
+
+sampled_columns.register_autograd(_backward, setup_context=_keep)
+
+
+@torch.library.custom_op("nnunet_fganet::deform_conv2d_rows", mutates_args=())
+def deform_conv2d_rows(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """Deformable convolution for inference, block by block of :data:`BLOCK` pixels.
+
+    ``weight``: ``(taps * channels, out_channels)``, contiguous; the rest as for :func:`sampled_columns`.
+    Returns ``(batch * height * width, out_channels)``.
+    """
+    taps, channels = offset.shape[1], rows.shape[1]
+    columns = rows.new_empty(min(BLOCK, len(rows)), taps, channels)
+    out = rows.new_empty(len(rows), weight.shape[1])
+    for first in range(0, len(rows), BLOCK):
+        block = columns[: len(rows) - first]
+        sample_columns(rows, offset, mask, (height, width), first, block)
+        torch.addmm(bias, block.view(len(block), -1), weight, out=out[first : first + BLOCK])
+    return out
+
+
+@deform_conv2d_rows.register_fake
+def _(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    return rows.new_empty(rows.shape[0], weight.shape[1])
+
+
+@torch.library.custom_op("nnunet_fganet::winograd_conv2d_rows", mutates_args=())
+def winograd_conv2d_rows(
+    rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.winograd.winograd_conv2d`; inference only."""
+    return winograd_conv2d(rows, height, width, weight, bias, slope)
+
+
+@winograd_conv2d_rows.register_fake
+def _(
+    rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
+) -> torch.Tensor:
+    return rows.new_empty(rows.shape[0], weight.shape[2])

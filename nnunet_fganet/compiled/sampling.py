@@ -1,0 +1,255 @@
+"""Bilinear samples of a deformable convolution and their gradients, in compiled loops.
+
+Images have channels last, so that a pixel is one row of numbers and a sample the weighted sum of four
+rows. Positions follow torchvision's ``deform_conv2d``: what lies outside the image reads zeros, NaN
+gives NaN.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray, cfunc, njit
+from numpy.typing import NDArray
+
+from nnunet_fganet.compiled.bfloat16 import narrow, widen
+from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+
+# What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
+DTYPES = (torch.float32, torch.bfloat16)
+
+_PIXELS = 64  # of a part
+_CHANNELS = 64  # of a part
+Array = NDArray[Any]
+# Sums may be vectorised; NaN and infinity keep their meaning.
+_compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
+_F = np.float32
+
+
+def sample_columns(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    first: int,
+    columns: torch.Tensor,
+) -> None:
+    """Write the samples of some pixels.
+
+    Parameters
+    ----------
+    rows
+        ``(batch * height * width, channels)``, contiguous, of one of :data:`DTYPES`.
+    offset
+        ``(batch * height * width, taps, 2)``, contiguous, float32, in px: (row, column) of each sample,
+        from where a plain ``k x k`` convolution has it (``taps = k * k``).
+    mask
+        ``(batch * height * width, taps)``, contiguous, float32: factors of the samples.
+    size
+        ``(height, width)``.
+    first
+        Number of the first pixel.
+    columns
+        ``(pixels, taps, channels)``, contiguous, like ``rows``: filled with the samples.
+    """
+    pixels, taps, channels = columns.shape
+    run_parts(
+        _SAMPLE[rows.dtype],
+        -(-pixels // _PIXELS),
+        *(*size, taps, channels, len(rows), first, pixels),
+        *(rows.data_ptr(), offset.data_ptr(), 0 if mask is None else mask.data_ptr(), columns.data_ptr()),
+    )
+
+
+def sample_gradients(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    columns_gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Gradients for rows, offset and mask, float32, from that for the samples of all pixels.
+
+    ``columns_gradient``: ``(batch * height * width, taps, channels)``, contiguous, like ``rows``; the rest as
+    for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
+    """
+    pixels, taps, channels = columns_gradient.shape
+    slices = -(-channels // _CHANNELS)
+    rows_gradient = torch.zeros(pixels, channels)
+    # Each slice of the channels has sums of its own, so that no two threads write to one place.
+    offset_gradient = offset.new_zeros(slices, *offset.shape)
+    mask_gradient = None if mask is None else mask.new_zeros(slices, *mask.shape)
+    addresses = [
+        0 if tensor is None else tensor.data_ptr()
+        for tensor in (rows, offset, mask, columns_gradient, rows_gradient, offset_gradient, mask_gradient)
+    ]
+    images = pixels // (size[0] * size[1])
+    run_parts(_GRADIENT[rows.dtype], slices * images, *size, taps, channels, pixels, *addresses)
+    return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
+
+
+@_compiled
+def _position(pixel: int, tap: int, offset: Array, height: int, width: int, kernel: int) -> tuple[Any, Any]:
+    i, j = pixel % (height * width) // width, pixel % width
+    row = _F(i + tap // kernel - kernel // 2) + offset[pixel, tap, 0]
+    column = _F(j + tap % kernel - kernel // 2) + offset[pixel, tap, 1]
+    return row, column
+
+
+@_compiled
+def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
+    """Two pixels around a position in ``[-1, size)`` along one axis, and their linear weights (0 outside)."""
+    low = int(position) if position >= 0 else -1
+    share = position - _F(low)
+    low_share = _F(1) - share if low >= 0 else _F(0)
+    high_share = share if low + 1 < size else _F(0)
+    return max(low, 0), min(low + 1, size - 1), low_share, high_share
+
+
+@_compiled
+def _sample(rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array) -> None:
+    """Write the samples of one pixel, ``(taps, channels)``."""
+    taps, channels = out.shape
+    kernel = int(math.sqrt(taps))
+    base = pixel // (height * width) * (height * width)
+    for tap in range(taps):
+        row, column = _position(pixel, tap, offset, height, width, kernel)
+        sample = out[tap]
+        if math.isnan(row) or math.isnan(column):
+            for c in range(channels):
+                sample[c] = narrow(_F(np.nan), sample[c])
+            continue
+        if row < -1 or row >= height or column < -1 or column >= width:
+            sample[:] = 0
+            continue
+        top, bottom, up, down = _neighbours(row, height)
+        left, right, before, after = _neighbours(column, width)
+        factor = mask[pixel, tap] if mask.size else _F(1)
+        up, down = up * factor, down * factor
+        wa, wb, wc, wd = up * before, up * after, down * before, down * after
+        a, b = rows[base + top * width + left], rows[base + top * width + right]
+        c_, d = rows[base + bottom * width + left], rows[base + bottom * width + right]
+        for c in range(channels):
+            value = wa * widen(a[c]) + wb * widen(b[c]) + (wc * widen(c_[c]) + wd * widen(d[c]))
+            sample[c] = narrow(value, sample[c])
+
+
+@_compiled
+def _gradient(
+    rows: Array,
+    offset: Array,
+    mask: Array,
+    height: int,
+    width: int,
+    pixel: int,
+    given: Array,
+    rows_gradient: Array,
+    offset_gradient: Array,
+    mask_gradient: Array,
+) -> None:
+    """Add the gradients of the samples of one pixel, for the channels of ``given``, ``(taps, channels)``."""
+    taps = given.shape[0]
+    kernel = int(math.sqrt(taps))
+    base = pixel // (height * width) * (height * width)
+    for tap in range(taps):
+        row, column = _position(pixel, tap, offset, height, width, kernel)
+        if not (row >= -1 and row < height and column >= -1 and column < width):
+            continue
+        top, bottom, up, down = _neighbours(row, height)
+        left, right, before, after = _neighbours(column, width)
+        a, b = base + top * width + left, base + top * width + right
+        c_, d = base + bottom * width + left, base + bottom * width + right
+        ga, gb, gc, gd = _products(given[tap], rows[a], rows[b], rows[c_], rows[d])
+        # A neighbour outside the image is zero, whatever its share.
+        above, below = math.floor(row) >= 0, math.floor(row) + 1 < height
+        ahead, beyond = math.floor(column) >= 0, math.floor(column) + 1 < width
+        ga = ga if above and ahead else _F(0)
+        gb = gb if above and beyond else _F(0)
+        gc = gc if below and ahead else _F(0)
+        gd = gd if below and beyond else _F(0)
+        factor = mask[pixel, tap] if mask.size else _F(1)
+        y, x = row - _F(math.floor(row)), column - _F(math.floor(column))
+        offset_gradient[pixel, tap, 0] += factor * ((_F(1) - x) * (gc - ga) + x * (gd - gb))
+        offset_gradient[pixel, tap, 1] += factor * ((_F(1) - y) * (gb - ga) + y * (gd - gc))
+        if mask.size:
+            mask_gradient[pixel, tap] += up * (before * ga + after * gb) + down * (before * gc + after * gd)
+        up, down = up * factor, down * factor
+        _add_scaled(rows_gradient[a], up * before, given[tap])
+        _add_scaled(rows_gradient[b], up * after, given[tap])
+        _add_scaled(rows_gradient[c_], down * before, given[tap])
+        _add_scaled(rows_gradient[d], down * after, given[tap])
+
+
+@_compiled
+def _products(given: Array, a: Array, b: Array, c_: Array, d: Array) -> tuple[Any, Any, Any, Any]:
+    """Scalar products of a gradient with four rows."""
+    ga = gb = gc = gd = _F(0)
+    for c in range(given.size):
+        value = widen(given[c])
+        ga += value * widen(a[c])
+        gb += value * widen(b[c])
+        gc += value * widen(c_[c])
+        gd += value * widen(d[c])
+    return ga, gb, gc, gd
+
+
+@_compiled
+def _add_scaled(out: Array, factor: Any, row: Array) -> None:
+    for c in range(row.size):
+        out[c] += factor * widen(row[c])
+
+
+def _sample_loop(numbers: Any) -> Any:
+    """Compile the loop of :func:`sample_columns` for arrays of ``numbers``."""
+
+    @cfunc("void(voidptr)", cache=True, error_model="numpy")
+    def loop(data: Any) -> None:
+        a = carray(data, ARGUMENTS + 11, np.int64)
+        height, width, taps, channels, total, first, pixels = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
+        rows = carray(pointer(a[9]), (total, channels), numbers)
+        offset = carray(pointer(a[10]), (total, taps, 2), np.float32)
+        mask = carray(pointer(a[11]), (total if a[11] else 0, taps), np.float32)
+        columns = carray(pointer(a[12]), (pixels, taps, channels), numbers)
+        part = next_part(data)
+        while part < a[1]:
+            for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
+                _sample(rows, offset, mask, height, width, first + k, columns[k])
+            part = next_part(data)
+
+    return loop
+
+
+def _gradient_loop(numbers: Any) -> Any:
+    """Compile the loop of :func:`sample_gradients`: a part is a slice of an image's channels."""
+
+    @cfunc("void(voidptr)", cache=True, error_model="numpy")
+    def loop(data: Any) -> None:
+        a = carray(data, ARGUMENTS + 12, np.int64)
+        height, width, taps, channels, total = a[2], a[3], a[4], a[5], a[6]
+        slices = -(-channels // _CHANNELS)
+        masked = total if a[9] else 0
+        rows = carray(pointer(a[7]), (total, channels), numbers)
+        offset = carray(pointer(a[8]), (total, taps, 2), np.float32)
+        mask = carray(pointer(a[9]), (masked, taps), np.float32)
+        given = carray(pointer(a[10]), (total, taps, channels), numbers)
+        rows_gradient = carray(pointer(a[11]), (total, channels), np.float32)
+        offset_gradient = carray(pointer(a[12]), (slices, total, taps, 2), np.float32)
+        mask_gradient = carray(pointer(a[13]), (slices, masked, taps), np.float32)
+        part = next_part(data)
+        while part < a[1]:
+            image, k = part // slices, part % slices
+            start, end = k * _CHANNELS, min((k + 1) * _CHANNELS, channels)
+            for pixel in range(image * height * width, (image + 1) * height * width):
+                _gradient(
+                    rows[:, start:end], offset, mask, height, width, pixel, given[pixel, :, start:end],
+                    rows_gradient[:, start:end], offset_gradient[k], mask_gradient[k],
+                )  # fmt: skip
+            part = next_part(data)
+
+    return loop
+
+
+_NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
+_SAMPLE = {dtype: _sample_loop(numbers) for dtype, numbers in _NUMBERS.items()}
+_GRADIENT = {dtype: _gradient_loop(numbers) for dtype, numbers in _NUMBERS.items()}

@@ -1,0 +1,98 @@
+"""Compiled loops in the threads that torch computes with.
+
+A thread pool of its own would share the cores with torch's threads, which spin for milliseconds after
+each operation in wait for the next one. torch's threads belong to an OpenMP runtime; its entry point
+for compiled code (``GOMP_parallel`` of libgomp's ABI, which LLVM's and Intel's runtimes have too) takes
+the address of a function that Numba has compiled.
+
+A loop is a function of a number, its *part*: every thread takes the next part until none is left.
+"""
+
+import ctypes
+import struct
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+from threadpoolctl import threadpool_info
+
+ARGUMENTS = 2
+"""Index of the first argument in a loop's data; before it are the next part and the number of parts."""
+
+
+def run_parts(loop: Any, parts: int, *arguments: int | float) -> None:
+    """Run a compiled loop over its parts, on as many threads as torch uses here.
+
+    Parameters
+    ----------
+    loop
+        ``numba.cfunc`` of signature ``void(voidptr)``, which takes parts from its data with :func:`next_part`
+        until there are no more, and reads ``arguments`` from index :data:`ARGUMENTS` on.
+    parts
+        How many parts there are.
+    arguments
+        Sizes and addresses of arrays, which the caller keeps alive, as 64-bit integers; floats as 64-bit floats.
+    """
+    kinds = "".join("d" if isinstance(argument, float) else "q" for argument in arguments)
+    data = ctypes.create_string_buffer(struct.pack(f"=qq{kinds}", 0, parts, *arguments))
+    threads = max(1, min(torch.get_num_threads(), parts))
+    if threads == 1:
+        loop.ctypes(ctypes.addressof(data))
+    else:
+        _team()(loop.address, ctypes.addressof(data), threads)
+
+
+@intrinsic
+def next_part(typing_context: Any, data: Any) -> tuple[Any, Any]:
+    """Take the next part of a loop from its data: the number that no other thread takes."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        counter = builder.bitcast(values[0], ir.IntType(64).as_pointer())
+        return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(types.voidptr), generate
+
+
+@intrinsic
+def pointer(typing_context: Any, address: Any) -> tuple[Any, Any]:
+    """Turn an address into a pointer, for ``numba.carray``."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.inttoptr(values[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@cache
+def _team() -> Callable[[int, int, int], None]:
+    """Call a function, given by address, with the address of its data, on some threads at once."""
+    runtime = _openmp_runtime()
+    if runtime is None:
+        return _plain_threads
+    gomp_parallel = ctypes.CDLL(runtime).GOMP_parallel
+    gomp_parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
+    gomp_parallel.restype = None
+    return lambda function, data, threads: gomp_parallel(function, data, threads, 0)
+
+
+def _openmp_runtime() -> str | None:
+    """File of the OpenMP runtime that torch has loaded, if it is known and speaks libgomp's ABI."""
+    loaded = [Path(library["filepath"]) for library in threadpool_info() if library["user_api"] == "openmp"]
+    bundled = [path for path in loaded if Path(torch.__file__).parent in path.parents]
+    candidates = bundled or loaded
+    if len(candidates) != 1 or not hasattr(ctypes.CDLL(str(candidates[0])), "GOMP_parallel"):
+        return None
+    return str(candidates[0])
+
+
+def _plain_threads(function: int, data: int, threads: int) -> None:
+    call = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(function)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(call, [data] * threads):
+            pass

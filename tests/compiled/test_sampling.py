@@ -1,0 +1,103 @@
+"""Compiled samples against torch's ``embedding_bag``; against torchvision see tests/network/test_deform_conv.py."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+
+from nnunet_fganet.compiled.bfloat16 import narrow, widen
+from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns
+from nnunet_fganet.compiled.sampling import sample_columns
+from nnunet_fganet.network.deform_gather import channel_rows, positions, sampled_rows, weighted_rows
+
+
+def case(seed, batch, channels, height, width, dtype=torch.float32, modulated=True):
+    torch.manual_seed(seed)
+    x = torch.randn(batch, channels, height, width).to(dtype)
+    offset = 3 * torch.randn(batch, 18, height, width)
+    return x, offset, torch.rand(batch, 9, height, width) if modulated else None
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 150),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    modulated=st.booleans(),
+)
+def test_samples_and_their_gradients_agree_with_embedding_bag(seed, batch, channels, height, width, dtype, modulated):
+    x, offset, mask = case(seed, batch, channels, height, width, dtype, modulated)
+    leaves = [each.requires_grad_() for each in (x, offset, mask) if each is not None]
+    columns = sampled_columns(channel_rows(x), *positions(offset, mask), height, width)
+    given_gradient = torch.randn(columns.shape).to(dtype)
+    gradients = torch.autograd.grad(columns, leaves, given_gradient)
+    # The reference in float32: embedding_bag rounds the shares to bfloat16 before it multiplies.
+    expected = weighted_rows(channel_rows(x.float()), *sampled_rows(offset, mask, 3)).view(columns.shape)
+    expected_gradients = torch.autograd.grad(expected, leaves, given_gradient.float())
+    tolerance = 1e-2 if dtype == torch.bfloat16 else 1e-5
+    torch.testing.assert_close(columns.float(), expected, rtol=tolerance, atol=tolerance)
+    for gradient, other in zip(gradients, expected_gradients, strict=True):
+        assert (gradient - other).norm() <= tolerance * (1 + other.norm())
+
+
+def test_torch_accepts_the_operators():
+    x, offset, mask = case(0, 2, 5, 4, 6)
+    rows, (offset, mask) = channel_rows(x), positions(offset, mask)
+    leaves = [each.clone().requires_grad_() for each in (rows, offset, mask)]
+    torch.library.opcheck(sampled_columns, (*leaves, 4, 6))
+    torch.library.opcheck(deform_conv2d_rows, (rows, offset, mask, 4, 6, torch.randn(45, 3), torch.randn(3)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_numbers_are_rounded_as_torch_rounds_them(dtype):
+    bits = {torch.float32: np.float32, torch.bfloat16: np.uint16}[dtype]
+    values = torch.cat([torch.randn(4096) * 10 ** torch.randint(-30, 30, (4096,)), torch.tensor([0.0, -0.0, 1e39])])
+    values = torch.cat([values, torch.tensor([float("inf"), -float("inf"), float("nan"), 1.00390625, 1.01171875])])
+
+    @njit
+    def convert(numbers, out):
+        for i in range(numbers.size):
+            out[i] = narrow(numbers[i], out[i])
+            numbers[i] = widen(out[i])
+
+    widened, out = values.numpy().copy(), np.zeros(len(values), bits)
+    convert(widened, out)
+    torch.testing.assert_close(torch.from_numpy(widened), values.to(dtype).float(), rtol=0, atol=0, equal_nan=True)
+
+
+def test_no_offset_leads_outside_the_arrays():
+    """Numba checks every index here; a compiled loop prints what it cannot raise."""
+    program = """
+import torch
+from nnunet_fganet.network.deform_conv import deform_conv2d
+from nnunet_fganet.inference.packing import WinogradConv2d
+torch.manual_seed(0)
+for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
+    x = torch.randn(2, 3, 5, 7, requires_grad=True)
+    offset = (torch.randn(2, 18, 5, 7) * scale).requires_grad_()
+    deform_conv2d(x, offset, torch.randn(4, 3, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
+for size in (1, 2, 3, 4, 5, 9):
+    with torch.no_grad():
+        WinogradConv2d(torch.nn.Conv2d(3, 4, 3, padding=1), "relu")(torch.randn(2, 3, size, size + 1))
+"""
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and not done.stderr and not done.stdout, done.stdout + done.stderr
+
+
+def test_samples_of_some_pixels_are_those_of_all():
+    x, offset, mask = case(0, 2, 6, 5, 7)
+    rows, (offset, mask) = channel_rows(x), positions(offset, mask)
+    every = sampled_columns(rows, offset, mask, 5, 7)
+    some = torch.empty(20, 9, 6)
+    sample_columns(rows, offset, mask, (5, 7), 30, some)
+    assert torch.equal(some, every[30:50])

@@ -1,0 +1,63 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from numba import carray, cfunc
+
+from nnunet_fganet.compiled import threads
+from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+
+
+@cfunc("void(voidptr)", nopython=True)
+def count(data):
+    """Add 1 to the entry of each part, and the float argument to a last one."""
+    a = carray(data, ARGUMENTS + 2, np.int64)
+    out = carray(pointer(a[2]), (a[1],), np.float64)
+    amount = carray(data, ARGUMENTS + 2, np.float64)[3]
+    part = next_part(data)
+    while part < a[1]:
+        out[part] += amount
+        part = next_part(data)
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 1000])
+@pytest.mark.parametrize("plain", [False, True], ids=["torchs_threads", "plain_threads"])
+def test_every_part_is_done_once(monkeypatch, parts, plain):
+    if plain:
+        monkeypatch.setattr(threads, "_team", lambda: threads._plain_threads)
+    out = np.zeros(parts)
+    run_parts(count, parts, out.ctypes.data, 1.5)
+    np.testing.assert_array_equal(out, 1.5)
+
+
+def test_one_thread_is_enough(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    out = np.zeros(10)
+    run_parts(count, 10, out.ctypes.data, 1.0)
+    np.testing.assert_array_equal(out, 1)
+
+
+def test_torchs_own_runtime_is_found():
+    runtime = threads._openmp_runtime()
+    assert runtime is not None and "torch" in runtime
+
+
+def test_loops_run_beside_torch_and_in_several_threads_of_a_program():
+    program = """
+import threading, torch
+from nnunet_fganet.network.deform_conv import deform_conv2d
+def work(seed):
+    g = torch.Generator().manual_seed(seed)
+    x, offset, weight = (torch.randn(*s, generator=g) for s in ((1, 64, 32, 32), (1, 18, 32, 32), (8, 64, 3, 3)))
+    expected = deform_conv2d(x, offset, weight, backend="torchvision")
+    for _ in range(20):
+        torch.testing.assert_close(deform_conv2d(x, offset, weight), expected, rtol=1e-3, atol=1e-3)
+        x @ x
+threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+[t.start() for t in threads]; [t.join() for t in threads]
+print("done")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "done\n" and not done.stderr, done.stderr

@@ -1,0 +1,62 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from nnunet_fganet.compiled import winograd
+from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
+
+
+def convolve(x, weight, bias, slope):
+    batch, channels, height, width = x.shape
+    rows = x.permute(0, 2, 3, 1).reshape(-1, channels).contiguous()
+    out = winograd_conv2d(rows, height, width, transformed_weight(weight), bias, slope)
+    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+def exact(x, weight, bias, slope):
+    out = functional.conv2d(x.double(), weight.double(), bias.double(), padding=1)
+    return functional.leaky_relu(out, slope)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 20),
+    out_channels=st.integers(1, 20),
+    height=st.integers(1, 13),
+    width=st.integers(1, 13),
+    slope=st.sampled_from([0.0, 0.01, 1.0]),
+)
+def test_any_shape_agrees_with_a_convolution_in_double_precision(
+    seed, batch, channels, out_channels, height, width, slope
+):
+    torch.manual_seed(seed)
+    x, weight = torch.randn(batch, channels, height, width), torch.randn(out_channels, channels, 3, 3)
+    bias = torch.randn(out_channels)
+    expected = exact(x, weight, bias, slope)
+    error = (convolve(x, weight, bias, slope) - expected).abs().max()
+    assert error < 3e-5 * exact(x.abs(), weight.abs(), bias.abs(), 1).max()
+
+
+@pytest.mark.parametrize("block_bytes", [1, 1e9])
+def test_blocks_of_any_size_give_the_same(monkeypatch, block_bytes):
+    monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
+    x, weight, bias = torch.randn(2, 8, 18, 21), torch.randn(8, 8, 3, 3), torch.randn(8)
+    torch.testing.assert_close(
+        convolve(x, weight, bias, 0.0), exact(x, weight, bias, 0.0).float(), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_no_value_reaches_further_than_a_pixel():
+    x = torch.zeros(1, 4, 16, 16)
+    x[0, :, 7, 8] = float("nan")
+    out = convolve(x, torch.randn(4, 4, 3, 3), torch.zeros(4), 1.0)
+    # NaN spreads over the tiles that hold it, never beyond: from rows 4 to 11 and columns 4 to 11.
+    assert out[0, :, 6:9, 7:10].isnan().all()
+    outside = torch.ones(16, 16, dtype=torch.bool)
+    outside[4:12, 4:12] = False
+    assert out[0, :, outside].isfinite().all()

@@ -17,6 +17,7 @@ COMMANDS = {
     "convert": "turn a folder of frames and masks into an nnU-Net data set",
     "prepare-frames": "clean new frames as the converter cleans training frames",
     "plan": "fingerprint, plan and preprocess a data set for FGA-Net",
+    "explain": "show what in a frame made a trained network call pixels wire",
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2

@@ -36,10 +36,7 @@ UNET = {
 def write_model(folder: Path, architecture: dict = FGANET, patch: int = 64, description: dict = REGION) -> Path:
     """A results folder with one fold of the network that ``architecture`` describes."""
     trainer = "nnUNetTrainerFGANet" if architecture is FGANET else "nnUNetTrainer"
-    resampling = (
-        "resample_data_or_seg_to_shape",
-        {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None},
-    )
+    resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
     configuration = {
         "data_identifier": "nnUNetFGANetPlans_2d",
         "preprocessor_name": "DefaultPreprocessor",
@@ -61,7 +58,7 @@ def write_model(folder: Path, architecture: dict = FGANET, patch: int = 64, desc
         "transpose_backward": [0, 1, 2],
         "label_manager": "LabelManager",
         "image_reader_writer": "NaturalImage2DIO",
-        "foreground_intensity_properties_per_channel": {},
+        "foreground_intensity_properties_per_channel": {"0": {}},
         "configurations": {"2d": configuration},
     }
     dataset = {"channel_names": {"0": "xray"}, "file_ending": ".png", "numTraining": 10, **description}

@@ -48,7 +48,7 @@ def test_layers_are_listed_without_a_frame(model, capsys):
     assert main(["explain", "--model", str(model), "--list-layers"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[1] for line in lines if line.startswith("* ")] == ["decoder.stages.0.sda"]
-    assert any(line.split() == ["encoder.stages.0", "8", "x", "64", "x", "64", "Sequential"] for line in lines)
+    assert any(line.split() == ["encoder.stages.0", "8", "x", "64", "x", "64", "ConvBlock"] for line in lines)
 
 
 @pytest.mark.parametrize("ending", [".png", ".jpg", ".tif", ".bmp"])

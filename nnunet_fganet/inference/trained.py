@@ -53,9 +53,7 @@ def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nn
                 "and whether fganet doctor finds its trainer."
             ) from error
     if len(predictor.configuration_manager.patch_size) != 2 or len(predictor.dataset_json["channel_names"]) != 1:
-        raise InputError(
-            f"{folder} was not trained on single grey frames: name a 2d model of one channel."
-        )
+        raise InputError(f"{folder} was not trained on single grey frames: name a 2d model of one channel.")
     predictor.network.to(predictor.device).eval()
     return predictor
 

@@ -21,8 +21,8 @@ class Explanation:
     Parameters
     ----------
     cam
-        ``(H, W)``, float32 in [0, 1]: the map, relative to its largest value; all 0 where nothing in the layer
-        raises the wire's logits.
+        ``(H, W)``, float32 in [0, 1]: the map, relative to its largest value; all 0 where no active feature of
+        the layer raises the wire logits.
     prediction
         ``(H, W)``, bool: the wire, as far as the network found one.
     layer

@@ -64,23 +64,22 @@ def target_pixels(logits: torch.Tensor, regions: bool, inside: tuple[slice, slic
 
 
 def plain_copy(network: nn.Module) -> nn.Module:
-    """Copy a network into one that can be differentiated layer by layer: float32, nothing prepared, nothing in place.
-
-    What an activation overwrites is what the layer before it gave out: its map would be made of other numbers.
-    """
+    """Copy a network into one that can be differentiated layer by layer: float32, nothing prepared for prediction."""
     network = copy.deepcopy(getattr(network, "_orig_mod", network)).float().eval().requires_grad_(False)
     if isinstance(network, FGANet):
         network.inference, network.compute_dtypes = None, {}
-    for module in network.modules():
-        if hasattr(module, "inplace"):
-            module.inplace = False
     return network
 
 
 def grad_cam_plus_plus(
     network: nn.Module, image: torch.Tensor, layer: str, pixels: torch.Tensor, regions: bool
 ) -> npt.NDArray[np.float32]:
-    """Map of what in a layer raises the sum of the wire logits over ``pixels``.
+    """Map of where features of a layer are active that raise the sum of the wire logits over ``pixels``.
+
+    Features count as far as they are positive, as behind a ReLU: for others Grad-CAM++ was not derived. Its weights
+    have ``2 + g * (sum of a channel's features)`` as denominator, ``g`` a gradient; where the sum is negative, as
+    that of a channel which LeakyReLU left silent but for the wire, the weight changes sign and the map shows
+    everything but the wire.
 
     Parameters
     ----------
@@ -105,7 +104,8 @@ def grad_cam_plus_plus(
     InputError
         The library is not installed.
     """
-    method = load_library()(model=network, target_layers=[network.get_submodule(layer)])
+    # The library applies it to the gradients too, of which the method uses the positive ones only.
+    method = load_library()(network, [network.get_submodule(layer)], reshape_transform=torch.relu)
 
     def target(logits: torch.Tensor) -> torch.Tensor:
         return wire_logits(logits, regions)[pixels].sum()

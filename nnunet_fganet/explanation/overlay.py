@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from nnunet_fganet.explanation.explaining import Explanation
 
-COLOURS = matplotlib.colormaps["inferno"]
+# From red to pale yellow: what is weak tints the frame, and no colour looks like a shade of grey.
+COLOURS = ListedColormap(matplotlib.colormaps["inferno"](np.linspace(0.5, 1, 256)))
 WIRE = "#00e5ff"  # not among the map's colours, and seen by who does not tell red from green
-OPACITY = 0.85
+OPACITY = 0.9
 _PANEL_INCHES = 5.0
 _MINIMAL_DPI = 120
 
@@ -61,18 +62,20 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
     grey, wire = as_grey(frame), explanation.prediction
     rows, columns = frame.shape
     width = _PANEL_INCHES * min(columns / rows, 2)
-    figure = Figure(figsize=(2 * width + 1.2, width * rows / columns + 1.1), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(2 * width + 1.2, width * rows / columns + 0.9), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     _show(left, blend(grey, explanation.cam), wire, f"Grad-CAM++ of {explanation.layer.name}")
     found = f"predicted wire, {wire.sum()} pixels" if wire.any() else "no wire predicted"
     _show(right, np.repeat(grey[..., None], 3, axis=2), wire, found)
     middle = np.full(256, 0.5)
     bar = ListedColormap(blend(middle, np.linspace(0, 1, 256)))
-    what = "the predicted wire" if wire.any() else "the strongest, not predicted, wire"
-    figure.colorbar(ScalarMappable(cmap=bar), ax=left, label="share of the largest influence", fraction=0.046, pad=0.02)
+    figure.colorbar(ScalarMappable(cmap=bar), ax=left, label="strength, relative", fraction=0.046, pad=0.02)
     figure.suptitle(title, fontsize=11)
+    pixels = "predicted" if wire.any() else "strongest"
     figure.supxlabel(
-        f"Left: where features of this layer raise the logits of {what}; outlined: the prediction.", fontsize=9
+        f"Colour: where features of this layer are active that raise the wire logits of the {pixels} pixels. "
+        "Outline: the prediction.",
+        fontsize=9,
     )
     dpi = max(_MINIMAL_DPI, math.ceil(columns / width))
     figure.savefig(path, format="png", dpi=dpi)

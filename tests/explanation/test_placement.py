@@ -67,6 +67,16 @@ def test_the_prediction_of_a_frame_up_to_the_patch_is_nnunets_own(predictors, mo
     np.testing.assert_array_equal(found, expected[0])
 
 
+@pytest.mark.parametrize("model", ["fganet", "odd patch"])
+@pytest.mark.parametrize("shape", [(40, 60), (68, 64), (90, 150)])
+def test_the_map_of_the_logits_themselves_is_the_prediction(predictors, model, shape):
+    """Of the head with one channel what is left is the positive logits: at the predicted pixels and nowhere else."""
+    frame = bordered(wire_frame(8, 150)[0][: shape[0], : shape[1]], 5, 0, 0, 9)
+    explanation = explain_frame(predictors[model], frame, "decoder.seg_layers.0")
+    assert 0 < explanation.prediction.sum() < explanation.prediction.size
+    np.testing.assert_array_equal(explanation.cam > 0, explanation.prediction)
+
+
 @pytest.mark.parametrize(("model", "columns"), [("fganet", 130), ("unet", 100), ("odd patch", 68)])
 def test_a_border_moves_the_map_and_changes_nothing_else(predictors, model, columns):
     """Frames so low that the cleaning lets their corners be."""

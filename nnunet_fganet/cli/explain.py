@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
             "instead, none of which reached a prediction."
         )
     if not explanation.cam.any():
-        print(f"No active feature of {name} raises the wire logits here: the map is empty.")
+        print(f"No active feature of {name} raises the wire logits here, and the map is empty: try an earlier layer.")
     title = f"{path.name} · {arguments.model.resolve().name}, fold {arguments.fold}"
     with written_beside(out, overwrite=arguments.force) as partial:
         write_explanation(partial, clean_border(frame)[0], explanation, title)

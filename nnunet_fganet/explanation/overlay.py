@@ -13,11 +13,14 @@ from matplotlib.figure import Figure
 
 from nnunet_fganet.explanation.explaining import Explanation
 
-# From red to pale yellow: what is weak tints the frame, and no colour looks like a shade of grey.
-COLOURS = ListedColormap(matplotlib.colormaps["inferno"](np.linspace(0.5, 1, 256)))
+# From magenta to yellow: what is weak tints the frame, and no colour looks like a shade of grey.
+COLOURS = ListedColormap(matplotlib.colormaps["plasma"](np.linspace(0.35, 1, 256)))
 WIRE = "#00e5ff"  # not among the map's colours, and seen by who does not tell red from green
-OPACITY = 0.9
+OPACITY = 0.85
+OPAQUE_FROM = 0.6
+"""Strength from which a map is as opaque as it gets; below, opacity is proportional to it."""
 _PANEL_INCHES = 5.0
+_MINIMAL_INCHES = 9.0  # of width, for the line below
 _MINIMAL_DPI = 120
 
 
@@ -41,7 +44,7 @@ def blend(grey: npt.NDArray[np.floating], cam: npt.NDArray[np.floating]) -> npt.
     numpy.ndarray
         Their shape and a last axis of three colours, in [0, 1].
     """
-    opacity = (OPACITY * cam)[..., None]
+    opacity = OPACITY * np.minimum(cam / OPAQUE_FROM, 1)[..., None]
     return opacity * COLOURS(np.asarray(cam, dtype=np.float64))[..., :3] + (1 - opacity) * grey[..., None]
 
 
@@ -62,9 +65,15 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
     grey, wire = as_grey(frame), explanation.prediction
     rows, columns = frame.shape
     width = _PANEL_INCHES * min(columns / rows, 2)
-    figure = Figure(figsize=(2 * width + 1.2, width * rows / columns + 0.9), layout="constrained", facecolor="white")
+    size = (max(2 * width + 1.2, _MINIMAL_INCHES), width * rows / columns + 0.9)
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+        figsize=(max(2 * width + 1.2, _MINIMAL_INCHES), width * rows / columns + 0.9),
+        layout="constrained",
+        facecolor="white",
+    )
     left, right = figure.subplots(1, 2)
-    _show(left, blend(grey, explanation.cam), wire, f"Grad-CAM++ of {explanation.layer.name}")
+    empty = "" if explanation.cam.any() else ": empty"
+    _show(left, blend(grey, explanation.cam), wire, f"Grad-CAM++ of {explanation.layer.name}{empty}")
     found = f"predicted wire, {wire.sum()} pixels" if wire.any() else "no wire predicted"
     _show(right, np.repeat(grey[..., None], 3, axis=2), wire, found)
     middle = np.full(256, 0.5)

@@ -7,7 +7,15 @@ from matplotlib.colors import to_rgb
 
 from nnunet_fganet.explanation.explaining import Explanation
 from nnunet_fganet.explanation.layers import Layer
-from nnunet_fganet.explanation.overlay import COLOURS, OPACITY, WIRE, as_grey, blend, write_explanation
+from nnunet_fganet.explanation.overlay import (
+    COLOURS,
+    OPACITY,
+    OPAQUE_FROM,
+    WIRE,
+    as_grey,
+    blend,
+    write_explanation,
+)
 
 
 def explanation(rows, columns, found=True):
@@ -22,11 +30,11 @@ def test_nothing_lies_over_the_frame_where_the_map_is_zero():
     np.testing.assert_allclose(blend(grey, np.zeros((4, 4))), np.repeat(grey[..., None], 3, axis=2))
 
 
-def test_the_stronger_the_more_opaque():
-    white = blend(np.ones(3), np.array([0, 0.5, 1]))
-    black = blend(np.zeros(3), np.array([0, 0.5, 1]))
-    np.testing.assert_allclose((white - black)[:, 0], [1, 1 - OPACITY / 2, 1 - OPACITY])
-    np.testing.assert_allclose(black[2], OPACITY * np.array(COLOURS(1.0)[:3]))
+def test_the_stronger_the_more_opaque_up_to_a_limit():
+    strengths = np.array([0, OPAQUE_FROM / 2, OPAQUE_FROM, 1])
+    white, black = blend(np.ones(4), strengths), blend(np.zeros(4), strengths)
+    np.testing.assert_allclose((white - black)[:, 0], [1, 1 - OPACITY / 2, 1 - OPACITY, 1 - OPACITY])
+    np.testing.assert_allclose(black[3], OPACITY * np.array(COLOURS(1.0)[:3]))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

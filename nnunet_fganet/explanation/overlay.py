@@ -67,10 +67,6 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
     width = _PANEL_INCHES * min(columns / rows, 2)
     size = (max(2 * width + 1.2, _MINIMAL_INCHES), width * rows / columns + 0.9)
     figure = Figure(figsize=size, layout="constrained", facecolor="white")
-        figsize=(max(2 * width + 1.2, _MINIMAL_INCHES), width * rows / columns + 0.9),
-        layout="constrained",
-        facecolor="white",
-    )
     left, right = figure.subplots(1, 2)
     empty = "" if explanation.cam.any() else ": empty"
     _show(left, blend(grey, explanation.cam), wire, f"Grad-CAM++ of {explanation.layer.name}{empty}")
@@ -80,10 +76,9 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
     bar = ListedColormap(blend(middle, np.linspace(0, 1, 256)))
     figure.colorbar(ScalarMappable(cmap=bar), ax=left, label="strength, relative", fraction=0.046, pad=0.02)
     figure.suptitle(title, fontsize=11)
-    pixels = "predicted" if wire.any() else "strongest"
+    pixels, outline = ("predicted", " Outline: the prediction.") if wire.any() else ("strongest", "")
     figure.supxlabel(
-        f"Colour: where features of this layer are active that raise the wire logits of the {pixels} pixels. "
-        "Outline: the prediction.",
+        f"Colour: where features of this layer are active that raise the wire logits of the {pixels} pixels.{outline}",
         fontsize=9,
     )
     dpi = max(_MINIMAL_DPI, math.ceil(columns / width))

@@ -113,6 +113,6 @@ def test_a_trained_model_looks_at_the_wire(shared_nnunet, tmp_path):
     out.write_bytes(b"an earlier result")
     printed = shared_nnunet.run("fganet", "explain", tmp_path / "frame.png", "--model", model, "--out", out, "--force")
     assert "Wire: " in printed and out.read_bytes().startswith(b"\x89PNG")
-    explanation = explain_frame(load_predictor(model), image, "decoder.stages.2")
+    explanation = explain_frame(load_predictor(model), image, "decoder.stages.2.bga")
     assert (explanation.prediction & (label > 0)).sum() > 0.5 * label.sum()
     assert explanation.cam[label > 0].mean() > 3 * explanation.cam[label == 0].mean()

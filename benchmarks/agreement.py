@@ -14,10 +14,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_fganet.benchmark.inference import with_backend
 from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.inference.trained import load_predictor
 from nnunet_fganet.network.fganet import FGANet
 
 
@@ -39,11 +39,8 @@ def main(model: str, fold: str, frames: str, dtype: str = "float32") -> None:
 
 
 def load_network(model: str, fold: str) -> FGANet:
-    """Build the network of a trained model, weights loaded, in evaluation mode."""
-    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(model, (fold if fold == "all" else int(fold),))
-    predictor.network.load_state_dict(predictor.list_of_parameters[0])
-    return predictor.network.eval()
+    """Network of a trained model, weights loaded, in evaluation mode."""
+    return load_predictor(Path(model), fold).network
 
 
 def read_frame(path: Path) -> torch.Tensor:

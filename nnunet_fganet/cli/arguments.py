@@ -12,3 +12,12 @@ def positive_integer(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return number
+
+
+def fold(text: str) -> int | str:
+    """Read nnU-Net's name of a fold, a whole number from 0 on or ``all``, for ``type=`` of an argument."""
+    if text == "all":
+        return text
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' is neither the number of a fold nor 'all'")
+    return int(text)

@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare-frames": "clean new frames as the converter cleans training frames",
     "plan": "fingerprint, plan and preprocess a data set for FGA-Net",
     "evaluate": "measure how well predicted masks agree with labels",
+    "explain": "show what in a frame made a trained network call pixels wire",
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2

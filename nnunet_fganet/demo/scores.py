@@ -5,7 +5,6 @@ import csv
 import io
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +14,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.centreline import cl_dice
 from nnunet_fganet.evaluation.overlap import OverlapCounts, overlap_counts, pooled_dice
+from nnunet_fganet.inference.trained import load_predictor
 
 WARM_UP = 3
 
@@ -81,7 +80,7 @@ def measure_latency(model_folder: Path, frames: Sequence[Path]) -> Latency:
         the frame in memory to its mask, nnU-Net's preprocessing and tiling included. Reading the
         file counts in neither.
     """
-    predictor = _loaded_predictor(model_folder)
+    predictor = load_predictor(model_folder)
     reader = predictor.plans_manager.image_reader_writer_class()
     network_times, mask_times = [], []
     for frame in [*frames[:WARM_UP], *frames]:
@@ -92,15 +91,6 @@ def measure_latency(model_folder: Path, frames: Sequence[Path]) -> Latency:
         with contextlib.redirect_stdout(io.StringIO()):
             mask_times.append(_milliseconds(partial(predictor.predict_single_npy_array, image, properties)))
     return Latency(statistics.median(network_times[WARM_UP:]), statistics.median(mask_times[WARM_UP:]))
-
-
-def _loaded_predictor(model_folder: Path) -> nnUNetPredictor:
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nnU-Net's search for trainers imports all of its modules
-        predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
-        predictor.initialize_from_trained_model_folder(str(model_folder), (0,))
-    predictor.network.eval()
-    return predictor
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

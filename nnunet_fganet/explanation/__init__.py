@@ -1,0 +1,1 @@
+"""What in a frame makes a trained network call pixels wire: Grad-CAM++ of any layer."""

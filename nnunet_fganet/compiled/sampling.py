@@ -20,7 +20,7 @@ from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_pa
 DTYPES = (torch.float32, torch.bfloat16)
 
 _PIXELS = 64  # of a part
-_CHANNELS = 64  # of a part
+_FEWEST_CHANNELS = 64  # of a part: with fewer, a loop's start takes longer than the loop
 Array = NDArray[Any]
 # Sums may be vectorised; NaN and infinity keep their meaning.
 _compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
@@ -75,17 +75,18 @@ def sample_gradients(
     for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
     """
     pixels, taps, channels = columns_gradient.shape
-    slices = -(-channels // _CHANNELS)
+    images = pixels // (size[0] * size[1])
+    # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
+    # two threads write to one place.
+    slices = max(1, min(-(-torch.get_num_threads() // images), channels // _FEWEST_CHANNELS))
     rows_gradient = torch.zeros(pixels, channels)
-    # Each slice of the channels has sums of its own, so that no two threads write to one place.
     offset_gradient = offset.new_zeros(slices, *offset.shape)
     mask_gradient = None if mask is None else mask.new_zeros(slices, *mask.shape)
     addresses = [
         0 if tensor is None else tensor.data_ptr()
         for tensor in (rows, offset, mask, columns_gradient, rows_gradient, offset_gradient, mask_gradient)
     ]
-    images = pixels // (size[0] * size[1])
-    run_parts(_GRADIENT[rows.dtype], slices * images, *size, taps, channels, pixels, *addresses)
+    run_parts(_GRADIENT[rows.dtype], slices * images, *size, taps, channels, pixels, slices, *addresses)
     return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
 
 
@@ -225,21 +226,20 @@ def _gradient_loop(numbers: Any) -> Any:
 
     @cfunc("void(voidptr)", cache=True, error_model="numpy")
     def loop(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 12, np.int64)
-        height, width, taps, channels, total = a[2], a[3], a[4], a[5], a[6]
-        slices = -(-channels // _CHANNELS)
-        masked = total if a[9] else 0
-        rows = carray(pointer(a[7]), (total, channels), numbers)
-        offset = carray(pointer(a[8]), (total, taps, 2), np.float32)
-        mask = carray(pointer(a[9]), (masked, taps), np.float32)
-        given = carray(pointer(a[10]), (total, taps, channels), numbers)
-        rows_gradient = carray(pointer(a[11]), (total, channels), np.float32)
-        offset_gradient = carray(pointer(a[12]), (slices, total, taps, 2), np.float32)
-        mask_gradient = carray(pointer(a[13]), (slices, masked, taps), np.float32)
+        a = carray(data, ARGUMENTS + 13, np.int64)
+        height, width, taps, channels, total, slices = a[2], a[3], a[4], a[5], a[6], a[7]
+        masked = total if a[10] else 0
+        rows = carray(pointer(a[8]), (total, channels), numbers)
+        offset = carray(pointer(a[9]), (total, taps, 2), np.float32)
+        mask = carray(pointer(a[10]), (masked, taps), np.float32)
+        given = carray(pointer(a[11]), (total, taps, channels), numbers)
+        rows_gradient = carray(pointer(a[12]), (total, channels), np.float32)
+        offset_gradient = carray(pointer(a[13]), (slices, total, taps, 2), np.float32)
+        mask_gradient = carray(pointer(a[14]), (slices, masked, taps), np.float32)
         part = next_part(data)
         while part < a[1]:
             image, k = part // slices, part % slices
-            start, end = k * _CHANNELS, min((k + 1) * _CHANNELS, channels)
+            start, end = channels * k // slices, channels * (k + 1) // slices
             for pixel in range(image * height * width, (image + 1) * height * width):
                 _gradient(
                     rows[:, start:end], offset, mask, height, width, pixel, given[pixel, :, start:end],

@@ -67,9 +67,9 @@ demo: $(INSTALLED)
 	$(BIN)/python -m nnunet_fganet.demo
 
 test: export OMP_WAIT_POLICY = PASSIVE
-# pytest comes last, so that its closing line is the last one.
+# Two processes, for two cores. pytest comes last, so that its closing line is the last one.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check

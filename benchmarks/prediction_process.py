@@ -1,9 +1,10 @@
 """What nnU-Net adds to the network: a fresh ``nnUNetv2_predict`` process beside as many calls of the network.
 
-    python benchmarks/prediction_process.py MODEL FOLD FRAMES COUNT
+    python benchmarks/prediction_process.py MODEL FOLD FRAMES COUNT [OPTION ...]
 
 MODEL is ``$nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``; COUNT frames are made by repeating
 those of FRAMES (``NAME_0000.png``), which must not be larger than the patch, so that a frame is one call.
+OPTIONs go to nnUNetv2_predict, such as ``-npp 1 -nps 1``.
 """
 
 import os
@@ -21,11 +22,11 @@ from agreement import load_network, read_frame
 from nnunet_fganet.inference.prepared import optimize_for_inference
 
 
-def main(model: str, fold: str, frames: str, count: str) -> None:
+def main(model: str, fold: str, frames: str, count: str, *options: str) -> None:
     """Print both times and their ratio."""
     paths = sorted(Path(frames).glob("*_0000.png"))
     calls = _time_calls(model, fold, paths, int(count))
-    process = _time_process(Path(model), fold, paths, int(count))
+    process = _time_process(Path(model), fold, paths, int(count), options)
     print(f"{count} calls of the prepared network: {calls:.1f} s ({calls / int(count) * 1e3:.0f} ms each)")
     print(f"nnUNetv2_predict, a fresh process: {process:.1f} s")
     print(f"less 10 s of start, over the calls: {(process - 10) / calls:.2f}")
@@ -42,7 +43,7 @@ def _time_calls(model: str, fold: str, paths: list[Path], count: int) -> float:
     return time.perf_counter() - start
 
 
-def _time_process(model: Path, fold: str, paths: list[Path], count: int) -> float:
+def _time_process(model: Path, fold: str, paths: list[Path], count: int, options: tuple[str, ...]) -> float:
     trainer, plans, configuration = model.name.split("__")
     dataset = model.parent.name.removeprefix("Dataset").split("_")[0]
     with tempfile.TemporaryDirectory() as folder:
@@ -52,6 +53,7 @@ def _time_process(model: Path, fold: str, paths: list[Path], count: int) -> floa
             shutil.copy(path, inputs / f"frame{number:05d}_0000.png")
         command = [Path(sys.executable).with_name("nnUNetv2_predict"), "-i", inputs, "-o", outputs, "-d", dataset]
         command += ["-c", configuration, "-f", fold, "-tr", trainer, "-p", plans, "-device", "cpu", "--disable_tta"]
+        command += options
         environment = {**os.environ, "nnUNet_results": str(model.parents[1])}
         start = time.perf_counter()
         subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -59,7 +61,7 @@ def _time_process(model: Path, fold: str, paths: list[Path], count: int) -> floa
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 5:
         sys.exit(__doc__)
     torch.set_grad_enabled(False)
     main(*sys.argv[1:])

@@ -16,8 +16,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is wrong shows early."""
+    """Fast tests first: what is wrong shows early. Slow ones of a file share trained models: one process runs them."""
     items.sort(key=lambda item: "slow" in item.keywords)
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 class NNUNetFolders:

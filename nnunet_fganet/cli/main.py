@@ -18,6 +18,8 @@ COMMANDS = {
     "prepare-frames": "clean new frames as the converter cleans training frames",
     "plan": "fingerprint, plan and preprocess a data set for FGA-Net",
     "evaluate": "measure how well predicted masks agree with labels",
+    "compare": "train FGA-Net and other networks on equal terms, and compare them",
+    "ablate": "train FGA-Net with and without its parts, and compare them",
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2

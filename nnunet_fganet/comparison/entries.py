@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
 from nnunet_fganet.comparators.configurations import comparator_configurations, configuration_name
 from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.errors import InputError
@@ -77,7 +81,9 @@ def compared_entries(networks: Sequence[str], losses: str = "nnunet") -> list[En
         if network == REFERENCE:
             entries.append(Entry(REFERENCE, "FGA-Net", REFERENCE, FGANET_TRAINER, CONFIGURATION))
             if losses == BOTH_LOSSES:
-                entries.append(_comparator(network, "nnunet", f"{network}_nnunet_loss", ", nnU-Net's loss and optimizer"))
+                entries.append(
+                    _comparator(network, "nnunet", f"{network}_nnunet_loss", ", nnU-Net's loss and optimizer")
+                )
             continue
         for loss in chosen:
             name, suffix = (network, "") if loss == "nnunet" else (f"{network}_fganet_loss", ", FGA-Net's loss")
@@ -91,7 +97,7 @@ def _comparator(network: str, loss: str, name: str, suffix: str) -> Entry:
 
 
 def ablated_entries() -> list[Entry]:
-    """Rows of Table 2: each differs from the last one, FGA-Net as planned, in one or two things (docs/comparison.md)."""
+    """Rows of Table 2; all but "BCE + Dice" are trained with clDice (docs/comparison.md says why)."""
 
     def row(name: str, title: str, network: str, arguments: dict[str, Any], settings: dict[str, Any]) -> Entry:
         configuration = f"{CONFIGURATION}_{name}"
@@ -164,7 +170,7 @@ def configurations_of(
     return configurations
 
 
-def _configuration(entry: Entry, plans: Plans, dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+def _configuration(entry: Entry, plans: Plans, dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
     if entry.trainer == COMPARATOR_TRAINER:
         [configuration] = comparator_configurations(plans, dataset_json, [entry.network], entry.loss).values()
         return configuration
@@ -176,3 +182,18 @@ def _configuration(entry: Entry, plans: Plans, dataset_json: Mapping[str, Any]) 
         "architecture": {**architecture, "arch_kwargs": {**architecture["arch_kwargs"], **entry.arguments}},
         PLANS_KEY: {**plans["configurations"][CONFIGURATION].get(PLANS_KEY, {}), **entry.settings},
     }
+
+
+def parameters_of(configuration: Mapping[str, Any], plans: Plans, dataset_json: Mapping[str, Any]) -> int:
+    """Parameters of a configuration's network, built without memory (meta tensors)."""
+    architecture = configuration["architecture"]
+    with torch.device("meta"):
+        network = get_network_from_plans(
+            architecture["network_class_name"],
+            architecture["arch_kwargs"],
+            architecture["_kw_requires_import"],
+            len(dataset_json["channel_names"]),
+            PlansManager(dict(plans)).get_label_manager(dict(dataset_json)).num_segmentation_heads,
+            allow_init=False,
+        )
+    return sum(parameter.numel() for parameter in network.parameters())

@@ -88,12 +88,12 @@ def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failu
     if done:
         print(f"{len(done)} of {len(trainings.runs)} trainings are done already.")
     failures = []
-    for number, run in enumerate(pending, start=len(done) + 1):
-        left = _said(time_left([(each.entry.name, trainings.epochs) for each in pending[number - len(done) - 1 :]], seconds))
-        print(f"\n[{number}/{len(trainings.runs)}] {run.title}{left}", flush=True)
+    for index, run in enumerate(pending):
+        left = time_left([(each.entry.name, trainings.epochs) for each in pending[index:]], seconds)
+        said = "" if left is None else f" (all trainings: about {duration(left)} left)"
+        print(f"\n[{len(done) + index + 1}/{len(trainings.runs)}] {run.title}{said}", flush=True)
         started = time.monotonic()
-        others = pending[number - len(done) :]
-        code = _train(trainings, run, others, seconds, keep_open)
+        code = _train(trainings, run, pending[index + 1 :], seconds, keep_open)
         if code == 0 and trainings.state(run) is State.DONE:
             seconds.setdefault(run.entry.name, []).extend(_curves_seconds(trainings, run))
             print(f"      {duration(time.monotonic() - started)}", flush=True)
@@ -149,7 +149,3 @@ def _environment(trainings: Trainings) -> dict[str, str]:
 
 def _curves_seconds(trainings: Trainings, run: Run) -> list[float]:
     return kept_curves(trainings.folder.checkpoint(run), trainings.folder.curves(run)).seconds
-
-
-def _said(left: float | None) -> str:
-    return "" if left is None else f" (all trainings: about {duration(left)} left)"

@@ -50,8 +50,8 @@ class Entry:
     trainer: str
     configuration: str
     loss: str = "fganet"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def compared_entries(networks: Sequence[str], losses: str = "nnunet") -> list[Entry]:
@@ -131,13 +131,13 @@ def with_budget(plans: Plans, epochs: int | None, iterations: int | None) -> dic
 
     Validation batches are a fifth of the training batches, as ``fganet plan`` has them.
     """
-    plans = copy.deepcopy(dict(plans))
-    settings = plans["configurations"][CONFIGURATION].setdefault(PLANS_KEY, {})
+    changed = copy.deepcopy(dict(plans))
+    settings = changed["configurations"][CONFIGURATION].setdefault(PLANS_KEY, {})
     if epochs is not None:
         settings["epochs"] = epochs
     if iterations is not None:
         settings |= {"iterations": iterations, "validation_iterations": max(1, iterations // 5)}
-    return plans
+    return changed
 
 
 def budget_of(plans: Plans) -> dict[str, int]:

@@ -1,6 +1,7 @@
 """What is compared: the rows of the two tables, and the configuration of nnU-Net's plans that trains each."""
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -163,7 +164,9 @@ def configurations_of(
     """
     configurations = {}
     for entry in entries:
-        configuration = _configuration(entry, plans, dataset_json)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what torch will change, from libraries of networks
+            configuration = _configuration(entry, plans, dataset_json)
         for seed in seeds:
             settings = {**configuration[PLANS_KEY], "seed": seed}
             configurations[seeded_configuration(entry, seed)] = {**configuration, PLANS_KEY: settings}

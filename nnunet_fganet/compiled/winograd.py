@@ -34,6 +34,11 @@ _compiled = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_mod
 _F = np.float32
 
 
+def count_tiles(height: int, width: int) -> int:
+    """How many tiles an image is cut into."""
+    return -(-height // _OUT) * -(-width // _OUT)
+
+
 def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
     """``(out_channels, in_channels, 3, 3)`` to ``(36, in_channels, out_channels)``, float32."""
     matrix = torch.tensor(_WEIGHT_TRANSFORM, dtype=torch.float64)
@@ -69,8 +74,8 @@ def winograd_conv2d(
     tiles_across, tiles_down = -(-width // _OUT), -(-height // _OUT)
     images = len(rows) // (height * width)
     strips = images * tiles_down  # rows of tiles
-    tiles = max(_FEWEST_TILES, int(_BLOCK_BYTES / (rows.element_size() * _IN**2 * (channels + out_channels))))
-    block = min(strips, -(-tiles // tiles_across))
+    at_once = max(_FEWEST_TILES, int(_BLOCK_BYTES / (rows.element_size() * _IN**2 * (channels + out_channels))))
+    block = min(strips, -(-at_once // tiles_across))
     before = rows.new_empty(_IN**2, block * tiles_across, channels)
     after = rows.new_empty(_IN**2, block * tiles_across, out_channels)
     for first in range(0, strips, block):

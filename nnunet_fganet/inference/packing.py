@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.operators import winograd_conv2d_rows
-from nnunet_fganet.compiled.winograd import transformed_weight
+from nnunet_fganet.compiled.winograd import count_tiles, transformed_weight
 from nnunet_fganet.network.deform_gather import channel_rows
 
 # Activation -> its name and arguments in oneDNN.
@@ -25,8 +25,10 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 _SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 
-# With fewer channels the transforms of Winograd's convolution cost more than it saves.
+# With fewer channels to read the transforms of Winograd's convolution cost more than it saves, and on
+# images of fewer tiles so does reading its weights, of which there are four times as many.
 WINOGRAD_CHANNELS = 64
+WINOGRAD_TILES = 16
 
 
 class PackedConv2d(nn.Module):
@@ -77,18 +79,21 @@ class PackedConv2d(nn.Module):
 
 
 class WinogradConv2d(nn.Module):
-    """A 3 x 3 convolution with its activation in float32 on a CPU, for inference only: half the time of a plain one.
+    """A 3 x 3 convolution with its activation in float32 on a CPU, for inference only, in half of a plain one's time.
+
+    Small images go through a plain one.
 
     Parameters
     ----------
     conv
-        See :func:`suits_winograd`; its weights are copied, and take four times the memory.
+        See :func:`suits_winograd`; its weights are copied, and take five times the memory.
     activation
         See :class:`PackedConv2d`.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: str) -> None:
         super().__init__()
+        self.plain = PackedConv2d(conv, activation, torch.float32)
         self.slope = _SLOPES[activation]
         self.weight = transformed_weight(conv.weight.detach())
         self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
@@ -96,6 +101,8 @@ class WinogradConv2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
         batch, _, height, width = x.shape
+        if batch * count_tiles(height, width) < WINOGRAD_TILES:
+            return self.plain(x)
         out = winograd_conv2d_rows(channel_rows(x), height, width, self.weight, self.bias, self.slope)
         return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
@@ -103,8 +110,9 @@ class WinogradConv2d(nn.Module):
 def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     """Whether Winograd's convolution computes this one, and sooner."""
     plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    wide = min(conv.in_channels, conv.out_channels) >= WINOGRAD_CHANNELS
-    return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
+    return (
+        plain and conv.in_channels >= WINOGRAD_CHANNELS and dtype == torch.float32 and conv.weight.device.type == "cpu"
+    )
 
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:

@@ -2,9 +2,10 @@ import copy
 
 import pytest
 import torch
+from torch.nn import functional
 
 from nnunet_fganet.inference.automatic import AutomaticInference
-from nnunet_fganet.inference.packing import PackedConv2d, pack_convolutions
+from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
@@ -17,6 +18,7 @@ VARIANTS = {
     "no_bga": {"bga": False},
     "instance_norm": {"norm": "instance"},
     "torchvision": {"deform_backend": "torchvision"},
+    "wide_enough_for_winograd": {"features_per_stage": (64, 64, 64)},
 }
 
 
@@ -100,6 +102,32 @@ def test_packed_convolution(monkeypatch, kernel_size, stride, groups, packed):
     assert [type(layer) for layer in ready] == [PackedConv2d, PackedConv2d, torch.nn.LeakyReLU]
     with torch.no_grad():
         torch.testing.assert_close(ready(x.contiguous(memory_format=torch.channels_last)), layers(x))
+
+
+@pytest.mark.parametrize("activation, slope", [("none", 1), ("relu", 0), ("leaky_relu", 0.01)])
+@pytest.mark.parametrize("size", [(32, 30), (9, 7)], ids=["in_tiles", "too_small_for_tiles"])
+@pytest.mark.parametrize("bias", [True, False])
+@torch.no_grad()
+def test_winograd_convolution(activation, slope, size, bias):
+    conv = torch.nn.Conv2d(64, 18, 3, padding=1, bias=bias)
+    ready = pack_convolution(conv, activation, torch.float32)
+    assert type(ready) is WinogradConv2d
+    x = torch.randn(2, 64, *size).contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ready(x), functional.leaky_relu(conv(x), slope), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "conv",
+    [
+        torch.nn.Conv2d(32, 64, 3, padding=1),
+        torch.nn.Conv2d(64, 64, 1),
+        torch.nn.Conv2d(64, 64, 3, padding=1, stride=2),
+        torch.nn.Conv2d(64, 64, 3, padding=1, groups=64),
+    ],
+)
+def test_other_convolutions_are_not_winograds(conv):
+    assert type(pack_convolution(conv, "none", torch.float32)) is PackedConv2d
+    assert type(pack_convolution(torch.nn.Conv2d(64, 64, 3, padding=1), "none", torch.bfloat16)) is PackedConv2d
 
 
 class Count:

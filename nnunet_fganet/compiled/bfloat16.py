@@ -39,3 +39,13 @@ def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
         return builder.trunc(builder.lshr(rounded, _BITS(16)), _HALF_BITS)
 
     return like(types.float32, like), generate
+
+
+@intrinsic
+def float_of_bits(typing_context: Any, bits: Any) -> tuple[Any, Any]:
+    """Float32 that has these 32 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        return builder.bitcast(values[0], ir.FloatType())
+
+    return types.float32(types.uint32), generate

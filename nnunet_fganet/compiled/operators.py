@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
 
@@ -126,3 +127,14 @@ def _(
     rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
 ) -> torch.Tensor:
     return rows.new_empty(rows.shape[0], weight.shape[2])
+
+
+@torch.library.custom_op("nnunet_fganet::gate_and_add_rows", mutates_args=("fine",))
+def gate_and_add_rows(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> None:
+    """See :func:`nnunet_fganet.compiled.bilateral.gate_and_add`; inference only."""
+    gate_and_add(fine, gate, coarse)
+
+
+@gate_and_add_rows.register_fake
+def _(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> None:
+    return None

@@ -3,6 +3,8 @@
 import torch
 from torch import nn
 
+from nnunet_fganet.compiled.operators import gate_and_add_rows
+from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.network.bga import BGA, upsample2
 
 
@@ -17,6 +19,15 @@ class PreparedBGA(nn.Module):
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.bga.BGA.forward`."""
-        fine = self.low_fine(low).mul_(upsample2(self.high_fine(high)).sigmoid_())
+        fine, gate = self.low_fine(low), self.high_fine(high)
         coarse = self.low_coarse(low).mul_(self.high_coarse(high).sigmoid_())
-        return self.fusion(fine.add_(upsample2(coarse)))
+        return self.fusion(_joined(fine, gate, coarse))
+
+
+def _joined(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+    """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``, at best into the memory of ``fine``."""
+    if fine.device.type != "cpu" or fine.dtype not in DTYPES:
+        return fine.mul_(upsample2(gate).sigmoid_()).add_(upsample2(coarse))
+    rows, *others = (each.permute(0, 2, 3, 1).contiguous() for each in (fine, gate, coarse))
+    gate_and_add_rows(rows, *others)
+    return rows.permute(0, 3, 1, 2)

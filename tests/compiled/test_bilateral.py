@@ -1,0 +1,62 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nnunet_fganet.compiled.bilateral import gate_and_add
+from nnunet_fganet.compiled.operators import gate_and_add_rows
+from nnunet_fganet.network.bga import upsample2
+
+
+def tensors(seed, batch, channels, height, width, dtype=torch.float32, scale=5.0):
+    torch.manual_seed(seed)
+    fine = torch.randn(batch, channels, 2 * height, 2 * width)
+    gate, coarse = scale * torch.randn(2, batch, channels, height, width)
+    return [each.to(dtype) for each in (fine, gate, coarse)]
+
+
+def joined(fine, gate, coarse):
+    rows = [each.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format) for each in (fine, gate, coarse)]
+    gate_and_add(*rows)
+    return rows[0].permute(0, 3, 1, 2)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 40),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_agrees_with_torchs_own_operations_in_double_precision(seed, batch, channels, height, width, dtype):
+    fine, gate, coarse = tensors(seed, batch, channels, height, width, dtype)
+    expected = fine.double() * upsample2(gate.double()).sigmoid() + upsample2(coarse.double())
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(joined(fine, gate, coarse).double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_positions_are_exact_in_large_images():
+    fine, gate, coarse = tensors(0, 1, 1, 3, 1000)
+    expected = fine.double() * upsample2(gate.double()).sigmoid() + upsample2(coarse.double())
+    torch.testing.assert_close(joined(fine, gate, coarse).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("value, opened", [(1e4, 1.0), (-1e4, 0.0), (float("inf"), 1.0), (-float("inf"), 0.0)])
+def test_gates_open_and_shut(value, opened):
+    gate = torch.full((1, 4, 1, 1), value)
+    out = joined(torch.full((1, 4, 2, 2), 3.0), gate, torch.zeros(1, 4, 1, 1))
+    if abs(value) == float("inf"):
+        assert out.isnan().all()  # as torch: interpolation takes a difference of infinities
+    else:
+        torch.testing.assert_close(out, torch.full((1, 4, 2, 2), 3.0 * opened))
+
+
+def test_nan_stays():
+    assert joined(torch.ones(1, 4, 2, 2), torch.full((1, 4, 1, 1), float("nan")), torch.zeros(1, 4, 1, 1)).isnan().all()
+
+
+def test_torch_accepts_the_operator():
+    rows = [each.permute(0, 2, 3, 1).contiguous() for each in tensors(0, 2, 5, 3, 4)]
+    torch.library.opcheck(gate_and_add_rows, tuple(rows))

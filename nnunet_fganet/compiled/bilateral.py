@@ -4,18 +4,19 @@ Two upsamplings, a sigmoid, a product and a sum of its own would each write and 
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit
+from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import float_of_bits, narrow, widen
+from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
 
 Array = NDArray[Any]
-_compiled = njit(nogil=True, cache=True, fastmath={"contract", "nsz"}, error_model="numpy")
 _F = np.float32
 
 
@@ -33,13 +34,13 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
     """
     batch, height, width, channels = gate.shape
     run_parts(
-        _GATE_AND_ADD[fine.dtype],
+        _loop(fine.dtype),
         batch * 2 * height,
         *(batch, height, width, channels, fine.data_ptr(), gate.data_ptr(), coarse.data_ptr()),
     )
 
 
-@_compiled
+@compiled
 def _sigmoid(x: Any) -> Any:
     """Logistic function of a float32, to some 1e-7; without branches, so that loops of it are vectorised."""
     # exp(-x) = 2^n e^r with |r| <= ln(2) / 2, and e^r by its Taylor polynomial (next term: 4e-8).
@@ -57,7 +58,7 @@ def _sigmoid(x: Any) -> Any:
     return _F(1) / (_F(1) + p * power)
 
 
-@_compiled
+@compiled
 def _between(size: int, position: int) -> tuple[int, int, Any]:
     """Two pixels of ``size`` around a pixel of twice as many, corners aligned, and the second one's weight."""
     exact = position * (size - 1) / (2 * size - 1)
@@ -65,14 +66,14 @@ def _between(size: int, position: int) -> tuple[int, int, Any]:
     return low, min(low + 1, size - 1), _F(exact - low)
 
 
-@_compiled
+@compiled
 def _mix(a: Array, b: Array, weight: Any, out: Array) -> None:
     for i in range(out.size):
         first = widen(a[i])
         out[i] = first + weight * (widen(b[i]) - first)
 
 
-@_compiled
+@compiled
 def _join(fine: Array, gate: Array, next_gate: Array, coarse: Array, next_coarse: Array, weight: Any) -> None:
     for c in range(fine.size):
         opened = _sigmoid(gate[c] + weight * (next_gate[c] - gate[c]))
@@ -80,7 +81,7 @@ def _join(fine: Array, gate: Array, next_gate: Array, coarse: Array, next_coarse
         fine[c] = narrow(value, fine[c])
 
 
-@_compiled
+@compiled
 def _row(fine: Array, gate: Array, coarse: Array, i: int, rows: Array) -> None:
     """Row ``i`` of one image; ``rows``: ``(2, width, channels)``, overwritten."""
     height, width, channels = gate.shape
@@ -93,10 +94,13 @@ def _row(fine: Array, gate: Array, coarse: Array, i: int, rows: Array) -> None:
         _join(fine[i, j], rows[0, low], rows[0, high], rows[1, low], rows[1, high], weight)
 
 
-def _loop(numbers: Any) -> Any:
-    @cfunc("void(voidptr)", cache=True, error_model="numpy")
-    def loop(data: Any) -> None:
-        """Rows of all images."""
+@cache
+def _loop(dtype: torch.dtype) -> Any:
+    """Compile the loop over the rows of all images."""
+    numbers = np.float32 if dtype == torch.float32 else np.uint16
+
+    @loop
+    def rows_of_images(data: Any) -> None:
         a = carray(data, ARGUMENTS + 7, np.int64)
         batch, height, width, channels = a[2], a[3], a[4], a[5]
         fine = carray(pointer(a[6]), (batch, 2 * height, 2 * width, channels), numbers)
@@ -109,7 +113,4 @@ def _loop(numbers: Any) -> Any:
             _row(fine[image], gate[image], coarse[image], i, rows)
             part = next_part(data)
 
-    return loop
-
-
-_GATE_AND_ADD = {torch.float32: _loop(np.float32), torch.bfloat16: _loop(np.uint16)}
+    return rows_of_images

@@ -6,24 +6,25 @@ gives NaN.
 """
 
 import math
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from numba import carray, cfunc, njit
+from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import narrow, widen
+from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
 from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
-DTYPES = (torch.float32, torch.bfloat16)
+_NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
+DTYPES = tuple(_NUMBERS)
 
 _PIXELS = 64  # of a part
 _FEWEST_CHANNELS = 64  # of a part: with fewer, a loop's start takes longer than the loop
 Array = NDArray[Any]
-# Sums may be vectorised; NaN and infinity keep their meaning.
-_compiled = njit(nogil=True, cache=True, fastmath={"contract", "reassoc", "nsz"}, error_model="numpy")
 _F = np.float32
 
 
@@ -55,7 +56,7 @@ def sample_columns(
     """
     pixels, taps, channels = columns.shape
     run_parts(
-        _SAMPLE[rows.dtype],
+        _sample_loop(rows.dtype),
         -(-pixels // _PIXELS),
         *(*size, taps, channels, len(rows), first, pixels),
         *(rows.data_ptr(), offset.data_ptr(), 0 if mask is None else mask.data_ptr(), columns.data_ptr()),
@@ -86,11 +87,11 @@ def sample_gradients(
         0 if tensor is None else tensor.data_ptr()
         for tensor in (rows, offset, mask, columns_gradient, rows_gradient, offset_gradient, mask_gradient)
     ]
-    run_parts(_GRADIENT[rows.dtype], slices * images, *size, taps, channels, pixels, slices, *addresses)
+    run_parts(_gradient_loop(rows.dtype), slices * images, *size, taps, channels, pixels, slices, *addresses)
     return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
 
 
-@_compiled
+@compiled
 def _position(pixel: int, tap: int, offset: Array, height: int, width: int, kernel: int) -> tuple[Any, Any]:
     i, j = pixel % (height * width) // width, pixel % width
     row = _F(i + tap // kernel - kernel // 2) + offset[pixel, tap, 0]
@@ -98,7 +99,7 @@ def _position(pixel: int, tap: int, offset: Array, height: int, width: int, kern
     return row, column
 
 
-@_compiled
+@compiled
 def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
     """Two pixels around a position in ``[-1, size)`` along one axis, and their linear weights (0 outside)."""
     low = int(position) if position >= 0 else -1
@@ -108,7 +109,7 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
     return max(low, 0), min(low + 1, size - 1), low_share, high_share
 
 
-@_compiled
+@compiled
 def _sample(rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array) -> None:
     """Write the samples of one pixel, ``(taps, channels)``."""
     taps, channels = out.shape
@@ -136,7 +137,7 @@ def _sample(rows: Array, offset: Array, mask: Array, height: int, width: int, pi
             sample[c] = narrow(value, sample[c])
 
 
-@_compiled
+@compiled
 def _gradient(
     rows: Array,
     offset: Array,
@@ -182,7 +183,7 @@ def _gradient(
         _add_scaled(rows_gradient[d], down * after, given[tap])
 
 
-@_compiled
+@compiled_sums
 def _products(given: Array, a: Array, b: Array, c_: Array, d: Array) -> tuple[Any, Any, Any, Any]:
     """Scalar products of a gradient with four rows."""
     ga = gb = gc = gd = _F(0)
@@ -195,17 +196,19 @@ def _products(given: Array, a: Array, b: Array, c_: Array, d: Array) -> tuple[An
     return ga, gb, gc, gd
 
 
-@_compiled
+@compiled
 def _add_scaled(out: Array, factor: Any, row: Array) -> None:
     for c in range(row.size):
         out[c] += factor * widen(row[c])
 
 
-def _sample_loop(numbers: Any) -> Any:
-    """Compile the loop of :func:`sample_columns` for arrays of ``numbers``."""
+@cache
+def _sample_loop(dtype: torch.dtype) -> Any:
+    """Compile the loop of :func:`sample_columns`."""
+    numbers = _NUMBERS[dtype]
 
-    @cfunc("void(voidptr)", cache=True, error_model="numpy")
-    def loop(data: Any) -> None:
+    @loop
+    def samples(data: Any) -> None:
         a = carray(data, ARGUMENTS + 11, np.int64)
         height, width, taps, channels, total, first, pixels = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
         rows = carray(pointer(a[9]), (total, channels), numbers)
@@ -218,14 +221,16 @@ def _sample_loop(numbers: Any) -> Any:
                 _sample(rows, offset, mask, height, width, first + k, columns[k])
             part = next_part(data)
 
-    return loop
+    return samples
 
 
-def _gradient_loop(numbers: Any) -> Any:
+@cache
+def _gradient_loop(dtype: torch.dtype) -> Any:
     """Compile the loop of :func:`sample_gradients`: a part is a slice of an image's channels."""
+    numbers = _NUMBERS[dtype]
 
-    @cfunc("void(voidptr)", cache=True, error_model="numpy")
-    def loop(data: Any) -> None:
+    @loop
+    def gradients(data: Any) -> None:
         a = carray(data, ARGUMENTS + 13, np.int64)
         height, width, taps, channels, total, slices = a[2], a[3], a[4], a[5], a[6], a[7]
         masked = total if a[10] else 0
@@ -247,9 +252,4 @@ def _gradient_loop(numbers: Any) -> Any:
                 )  # fmt: skip
             part = next_part(data)
 
-    return loop
-
-
-_NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
-_SAMPLE = {dtype: _sample_loop(numbers) for dtype, numbers in _NUMBERS.items()}
-_GRADIENT = {dtype: _gradient_loop(numbers) for dtype, numbers in _NUMBERS.items()}
+    return gradients

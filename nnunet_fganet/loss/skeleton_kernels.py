@@ -6,16 +6,16 @@ inner loop here runs along a row and without branches, so that the compiler vect
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from nnunet_fganet.compiled.decorators import compiled
 
 Plane = NDArray[np.float32]
 Row = NDArray[np.float32]
-_compiled = njit(nogil=True, cache=True)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@_compiled
+@compiled
 def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
     """Write the soft skeleton of ``x`` ``(height, width)`` into ``skeleton``."""
     image, eroded = x.copy(), np.empty_like(x)
@@ -32,7 +32,7 @@ def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
         image, eroded = eroded, image
 
 
-@_compiled
+@compiled
 def skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: Plane) -> None:
     """Write the gradient for ``x`` into ``x_gradient``, from that for its skeleton (overwritten).
 
@@ -61,7 +61,7 @@ def skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: Pl
         of_eroded[:] = x_gradient
 
 
-@_compiled
+@compiled
 def _erode(image: Plane, eroded: Plane) -> None:
     """Minimum over a pixel and its four neighbours."""
     height, width = image.shape
@@ -75,7 +75,7 @@ def _erode(image: Plane, eroded: Plane) -> None:
             out[j + 1] = min(out[j + 1], row[j])
 
 
-@_compiled
+@compiled
 def _dilate(image: Plane, row_maximum: Plane, dilated: Plane) -> None:
     """Maximum over 3 x 3 pixels; ``row_maximum``: over 1 x 3."""
     height, width = image.shape
@@ -94,7 +94,7 @@ def _dilate(image: Plane, row_maximum: Plane, dilated: Plane) -> None:
             out[j] = max(row[j], max(above[j], below[j]))
 
 
-@_compiled
+@compiled
 def _add_residue(row: Row, dilated: Row, eroded: Row, skeleton: Row) -> int:
     """Add what an opening removes to the skeleton; returns how many pixels are left for the next one."""
     left = 0
@@ -106,13 +106,13 @@ def _add_residue(row: Row, dilated: Row, eroded: Row, skeleton: Row) -> int:
     return left
 
 
-@_compiled
+@compiled
 def _multiply_by_rest(row: Row, dilated: Row, product: Row, next_product: Row) -> None:
     for j in range(row.size):
         next_product[j] = product[j] * (_ONE - max(row[j] - dilated[j], _ZERO))
 
 
-@_compiled
+@compiled
 def _residue_gradient(row: Row, dilated: Row, product: Row, gradient: Row, of_row: Row, of_dilated: Row) -> None:
     """Split the gradient for the skeleton after the k-th residue: for the image, its opening, and what came before."""
     for j in range(row.size):
@@ -123,7 +123,7 @@ def _residue_gradient(row: Row, dilated: Row, product: Row, gradient: Row, of_ro
         gradient[j] *= _ONE - max(residue, _ZERO)
 
 
-@_compiled
+@compiled
 def _dilation_gradient(image: Plane, row_maximum: Plane, dilated: Plane, given: Plane, gradient: Plane) -> None:
     """Add ``given``, the gradient for a dilation, where its maxima are: the first in reading order."""
     height, width = image.shape
@@ -146,7 +146,7 @@ def _dilation_gradient(image: Plane, row_maximum: Plane, dilated: Plane, given: 
         _pass_along_row(wide, maximum, of_row_maximum[i], gradient[i])
 
 
-@_compiled
+@compiled
 def _erosion_gradient(image: Plane, eroded: Plane, given: Plane, gradient: Plane) -> None:
     """Add ``given``, the gradient for an erosion, where its minima are.
 
@@ -173,7 +173,7 @@ def _erosion_gradient(image: Plane, eroded: Plane, given: Plane, gradient: Plane
         _pass_along_row(wide, row_minimum, for_row, gradient[i])
 
 
-@_compiled
+@compiled
 def _share_out(
     above: Row,
     below: Row,
@@ -198,7 +198,7 @@ def _share_out(
         for_row[j + 1] = given[j] - given[j] * share
 
 
-@_compiled
+@compiled
 def _pass_to_rows(above: Row, row: Row, extreme: Row, given: Row, to_above: Row, to_row: Row, to_below: Row) -> None:
     """Add ``given`` to the first of three rows that holds the extreme of the three at that place."""
     for j in range(row.size):
@@ -209,7 +209,7 @@ def _pass_to_rows(above: Row, row: Row, extreme: Row, given: Row, to_above: Row,
         to_below[j] += _ZERO if first | second else given[j]
 
 
-@_compiled
+@compiled
 def _pass_along_row(wide: Row, extreme: Row, given: Row, to: Row) -> None:
     """Add ``given`` to the first of each three neighbours that holds their extreme.
 

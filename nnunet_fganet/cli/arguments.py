@@ -21,3 +21,10 @@ def fold(text: str) -> int | str:
     if not (text.isascii() and text.isdecimal()):
         raise argparse.ArgumentTypeError(f"'{text}' is neither the number of a fold nor 'all'")
     return int(text)
+
+
+def natural_number(text: str) -> int:
+    """Read a whole number of at least 0, for ``type=`` of an argument."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
+    return int(text)

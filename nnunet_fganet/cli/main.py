@@ -19,6 +19,8 @@ COMMANDS = {
     "plan": "fingerprint, plan and preprocess a data set for FGA-Net",
     "evaluate": "measure how well predicted masks agree with labels",
     "explain": "show what in a frame made a trained network call pixels wire",
+    "compare": "train FGA-Net and other networks on equal terms, and compare them",
+    "ablate": "train FGA-Net with and without its parts, and compare them",
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2

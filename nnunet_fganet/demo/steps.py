@@ -1,21 +1,17 @@
 """Steps that run a command each, remember that they are done, and go on where they were interrupted."""
 
 import json
-import os
-import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
-from typing import IO
 
+from nnunet_fganet.commands.running import run_command
 from nnunet_fganet.errors import InputError
 
 LAST_LINES = 15
-SECONDS_TO_STOP = 10
 
 
 @dataclass(frozen=True)
@@ -90,63 +86,6 @@ def _run_step(step: Step, record: Path, log: Path, going_on: bool, environment: 
         raise InputError(f"step '{step.name}' of the demo failed with exit code {code}{_where_to_look(step, log)}.")
     _write_record(record, step, "done")
     print(f"      {time.monotonic() - started:.0f} s", flush=True)
-
-
-def run_command(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, watch: Callable[[str], str | None] | None
-) -> int:
-    """Run a command to its end and return its exit code; an interrupt stops it and all its children.
-
-    Parameters
-    ----------
-    command
-        Program and arguments.
-    environment
-        Its whole environment.
-    log
-        File that its lines are added to, where ``watch`` is given.
-    watch
-        See :class:`Step`.
-    """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE if watch else None,
-        stderr=subprocess.STDOUT if watch else None,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # so that its workers can be stopped with it
-    )
-    try:
-        if watch and process.stdout:
-            with log.open("a", encoding="utf-8") as file:
-                _follow(process.stdout, file, watch)
-        return process.wait()
-    finally:
-        _stop(process)
-
-
-def _follow(lines: IO[str], log: IO[str], watch: Callable[[str], str | None]) -> None:
-    for line in lines:
-        log.write(line)
-        log.flush()
-        shown = watch(line.rstrip("\n"))
-        if shown:
-            print(f"      {shown}", flush=True)
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    """End the process and its children, gently first; nothing to do where it ended by itself."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, kind)
-        try:
-            process.wait(SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _where_to_look(step: Step, log: Path) -> str:

@@ -43,7 +43,7 @@ def plan_and_preprocess(
         A folder of nnU-Net is not set, the data set is missing or damaged, or its splits changed
         since it was planned.
     """
-    raw = _raw_folder(dataset_id)
+    raw = raw_folder(dataset_id)
     preprocessed = Path(nnUNet_preprocessed) / raw.name
     _check_splits(raw, preprocessed)
     _check_integrity(raw, workers)
@@ -54,8 +54,14 @@ def plan_and_preprocess(
     return preprocessed / f"{plans_name}.json"
 
 
-def _raw_folder(dataset_id: int) -> Path:
-    """Folder of the raw data set with this number."""
+def raw_folder(dataset_id: int) -> Path:
+    """Folder of the raw data set with this number.
+
+    Raises
+    ------
+    InputError
+        A folder of nnU-Net is not set, or not exactly one data set has the number.
+    """
     for folder in (nnUNet_raw, nnUNet_preprocessed):
         if not folder.is_set():
             raise InputError(

@@ -1,9 +1,11 @@
 """What our trainers share: a budget from the plans, and checkpoints that nothing can damage."""
 
+import random
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -12,7 +14,7 @@ from nnunet_fganet.training.settings import TrainingSettings
 
 
 class BudgetTrainer(nnUNetTrainer):
-    """nnU-Net's trainer with epochs, iterations, checkpoint interval and FGA-Net's loss from the plans.
+    """nnU-Net's trainer with epochs, iterations, checkpoint interval, seed and FGA-Net's loss from the plans.
 
     Checkpoints are written beside and renamed, so that a killed training never leaves a truncated
     one; a new training moves those of an earlier one aside instead of overwriting them.
@@ -32,6 +34,16 @@ class BudgetTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = self.settings.iterations
         self.num_val_iterations_per_epoch = self.settings.validation_iterations
         self.save_every = self.settings.save_every
+
+    def initialize(self) -> None:
+        """Seed the random numbers that the network's weights are drawn from, then set up as nnU-Net does."""
+        self._seed()
+        super().initialize()
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """Seed again, so that a training that goes on does not repeat the draws of its beginning."""
+        self._seed(1 + self.current_epoch)
+        return super().get_dataloaders()
 
     def on_train_start(self) -> None:
         """Start, or go on with, a training; a new one moves earlier checkpoints aside."""
@@ -56,6 +68,15 @@ class BudgetTrainer(nnUNetTrainer):
         super().save_checkpoint(partial)
         if self.local_rank == 0 and not self.disable_checkpointing:
             Path(partial).replace(filename)
+
+    def _seed(self, *more: int) -> None:
+        """Seed this process from the plans' seed and ``more`` numbers; nothing happens without one in the plans."""
+        if self.settings.seed is None:
+            return
+        state = int(np.random.SeedSequence([self.settings.seed, *more]).generate_state(1)[0])
+        random.seed(state)
+        np.random.seed(state)
+        torch.manual_seed(state)
 
     def _build_fganet_loss(self) -> FGANetLoss:
         return FGANetLoss(

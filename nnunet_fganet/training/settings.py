@@ -28,6 +28,10 @@ class TrainingSettings:
         See :func:`nnunet_fganet.precision.compute_dtypes`.
     save_every
         Epochs between two writings of ``checkpoint_latest.pth``.
+    seed
+        Of torch's, numpy's and Python's random numbers in the training process; None: other ones each time. It fixes
+        the weights that the network starts from, and not the augmentation of nnU-Net's worker processes
+        (docs/comparison.md).
     comparator_loss
         What ``nnUNetTrainerComparator`` trains with: ``nnunet``'s own loss, or ``fganet``'s.
     encoder_weights_file
@@ -52,6 +56,7 @@ class TrainingSettings:
     dice: str = "squared"
     precision: str = "auto"
     save_every: int = 1
+    seed: int | None = None
     comparator_loss: str = "nnunet"
     encoder_weights_file: str | None = None
 
@@ -64,6 +69,7 @@ class TrainingSettings:
         _check(0 <= self.alpha < 1, "alpha", self.alpha, "at least 0 and below 1")
         _check(self.skeleton_iterations >= 1, "skeleton_iterations", self.skeleton_iterations, "at least 1")
         _check(self.cross_entropy_weight >= 0, "cross_entropy_weight", self.cross_entropy_weight, "at least 0")
+        _check(self.seed is None or self.seed >= 0, "seed", self.seed, "at least 0")
         weights = self.stage_weights
         if weights is not None:
             _check(min(weights) >= 0 and weights[0] > 0, "stage_weights", weights, "none below 0, the first above 0")

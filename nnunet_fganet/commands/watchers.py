@@ -24,6 +24,16 @@ class EpochWatcher:
         self._loss = self._dice = "-"
         self._seconds: list[float] = []
 
+    @property
+    def epochs_done(self) -> int:
+        """Number of epochs that have ended, those of an earlier start included."""
+        return self._epoch + 1
+
+    @property
+    def last_seconds(self) -> float:
+        """Duration of the last epoch."""
+        return self._seconds[-1]
+
     def __call__(self, line: str) -> str | None:
         """Take one line of the log; returns a summary with the last line of an epoch, else None."""
         if match := EPOCH.search(line):

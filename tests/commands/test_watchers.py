@@ -1,6 +1,6 @@
 """The terminal's short lines, from lines that nnU-Net 2.8.1 wrote."""
 
-from nnunet_fganet.demo.watchers import EpochWatcher, FrameWatcher, keep_silent
+from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 
 EPOCH = """\
 2026-11-22 19:04:10.908316: Epoch {epoch}

@@ -1,0 +1,237 @@
+"""A whole comparison: check, plan, train what is not trained, measure, write the tables."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nnunet_fganet.cli.doctor import describe_cpu
+from nnunet_fganet.comparison import page, table
+from nnunet_fganet.comparison.costs import measured_costs
+from nnunet_fganet.comparison.curves import flatness, kept_curves
+from nnunet_fganet.comparison.dataset import PlannedDataset, find_planned_dataset
+from nnunet_fganet.comparison.entries import (
+    REFERENCE,
+    Entry,
+    budget_of,
+    configurations_of,
+    parameters_of,
+    with_budget,
+)
+from nnunet_fganet.comparison.paper import PaperRow
+from nnunet_fganet.comparison.record import check_disk, check_record, keep_plans, locked, plans_name_of
+from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
+from nnunet_fganet.comparison.scores import measure_run, score_entries
+from nnunet_fganet.comparison.training import Failure, Trainings, train_all
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
+from nnunet_fganet.files import written_beside
+from nnunet_fganet.frames.reading import read_frame
+from nnunet_fganet.planning.planner import CONFIGURATION
+from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.training.settings import TrainingSettings
+
+# Of a training: weights and momentum in float32, in the best, the last and one half-written checkpoint.
+_BYTES_A_PARAMETER = 2 * 4 * 3
+_BYTES_A_PROBABILITY = 4
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What a user may choose; ``docs/comparison.md`` explains each.
+
+    Attributes
+    ----------
+    dataset
+        Its number.
+    out
+        The run folder.
+    folds, seeds
+        Every entry is trained on each fold with each seed.
+    epochs, iterations
+        Budget of each training; None: that of the plans.
+    plans
+        Plans of ``fganet plan`` that all trainings follow.
+    by
+        What intervals resample: ``sequence`` or ``patient``.
+    device
+        ``cpu`` or ``cuda``.
+    workers
+        Processes that load, augment and write frames, and threads that measure them.
+    force
+        Remove trainings that were made under other terms.
+    """
+
+    dataset: int
+    out: Path
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    epochs: int | None
+    iterations: int | None
+    plans: str
+    by: str
+    device: str
+    workers: int
+    force: bool
+
+
+def run_comparison(
+    kind: str,
+    entries: Sequence[Entry],
+    options: ComparisonOptions,
+    paper: Sequence[PaperRow],
+    check_plans: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    """Do what is not done yet of a comparison, print its tables and write them.
+
+    Parameters
+    ----------
+    kind
+        ``compare`` or ``ablate``.
+    entries
+        Rows of the table.
+    options
+        What the user chose.
+    paper
+        The paper's rows to print beside.
+    check_plans
+        Called with the data set's plans; raises InputError where they do not serve.
+
+    Raises
+    ------
+    InputError
+        Something given cannot be used, or a training failed; the sentence names it.
+    """
+    dataset = find_planned_dataset(options.dataset, options.plans)
+    if check_plans is not None:
+        check_plans(dataset.plans)
+    frames = dataset.frames(options.folds)
+    groups = dataset.groups(frames, options.by)
+    _check_groups(groups, options)
+    plans = with_budget(dataset.plans, options.epochs, options.iterations)
+    _check_device(plans, options.device)
+    configurations = configurations_of(entries, plans, dataset.description, options.seeds)
+    folder = RunFolder(options.out.resolve(), dataset.name, plans_name_of(options.plans, options.out))
+    terms = _terms(kind, dataset, plans, folder, options)
+    with locked(folder.root) as lock:
+        check_record(folder.root, terms, options.force)
+        target = dataset.plans_file.with_name(f"{folder.plans}.json")
+        keep_plans(dataset.plans_file, target, configurations, folder.root, options.force)
+        trainings = Trainings(
+            folder,
+            runs_of(entries, options.folds, options.seeds),
+            {fold: dataset.validation[fold] for fold in options.folds},
+            dataset.description["file_ending"],
+            terms["epochs"],
+            options.device,
+            options.workers,
+        )
+        _check_disk(trainings, dataset, configurations)
+        failures = train_all(trainings, (lock,))
+        _report(trainings, dataset, options, terms, paper, groups, failures)
+    if failures:
+        raise InputError(
+            f"{len(failures)} of {len(trainings.runs)} trainings failed ({'; '.join(map(str, failures))}): mend that "
+            "and run the same command again, which goes on with them."
+        )
+
+
+def _check_groups(groups: dict[str, str], options: ComparisonOptions) -> None:
+    if len(set(groups.values())) < FEWEST_GROUPS:
+        raise InputError(
+            f"the validation frames of --folds {' '.join(map(str, options.folds))} are all of one {options.by}: "
+            f"intervals need at least {FEWEST_GROUPS}, so name more folds."
+        )
+
+
+def _check_device(plans: dict[str, Any], device: str) -> None:
+    precision = TrainingSettings.from_configuration(plans["configurations"][CONFIGURATION]).precision
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch finds no GPU here; compare with --device cpu.")
+    if device == "cuda" and "cuda" in compute_dtypes(precision):
+        raise InputError(
+            f"the plans compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed precision: "
+            "plan with --precision auto."
+        )
+
+
+def _terms(
+    kind: str, dataset: PlannedDataset, plans: dict[str, Any], folder: RunFolder, options: ComparisonOptions
+) -> dict[str, Any]:
+    """What all trainings of a run folder share: recorded there, and checked when it is used again."""
+    planned = plans["configurations"][CONFIGURATION]
+    return {
+        "kind": kind,
+        "dataset": dataset.name,
+        "base_plans": options.plans,
+        "plans": folder.plans,
+        **budget_of(plans),
+        "batch": planned["batch_size"],
+        "patch": list(planned["patch_size"]),
+        "device": options.device,
+    }
+
+
+def _check_disk(trainings: Trainings, dataset: PlannedDataset, configurations: dict[str, Any]) -> None:
+    """Check the room for what is left: at most so much, so that no training ends on a full disk."""
+    bytes_needed = 0.0
+    for run in trainings.runs:
+        state = trainings.state(run)
+        if state in (State.NEW, State.STARTED):
+            parameters = parameters_of(configurations[run.configuration], dataset.plans, dataset.description)
+            bytes_needed += _BYTES_A_PARAMETER * parameters
+        if state is not State.DONE:
+            frames = trainings.frames[run.fold]
+            pixels = read_frame(dataset.labels / f"{frames[0]}{trainings.ending}").size
+            bytes_needed += len(frames) * pixels * _BYTES_A_PROBABILITY * len(dataset.description["labels"])
+    check_disk(trainings.folder.root, bytes_needed)
+
+
+def _report(
+    trainings: Trainings,
+    dataset: PlannedDataset,
+    options: ComparisonOptions,
+    terms: dict[str, Any],
+    paper: Sequence[PaperRow],
+    groups: dict[str, str],
+    failures: Sequence[Failure],
+) -> None:
+    """Measure what there is, print the page and write it; entries that lack a training are left out."""
+    folder = trainings.folder
+    failed = {failure.run.entry for failure in failures}
+    runs = [run for run in trainings.runs if run.entry not in failed]
+    if not runs:
+        return
+    print("\nMeasuring the predictions", flush=True)
+    measured = {run: measure_run(folder, run, dataset, options.workers) for run in runs}
+    first_runs: dict[str, Run] = {}
+    for run in runs:
+        first_runs.setdefault(run.entry.network, run)
+    machine = torch.cuda.get_device_name() if options.device == "cuda" else describe_cpu()
+    reference = REFERENCE if any(run.entry.name == REFERENCE for run in runs) else None
+    curves = {run: kept_curves(folder.checkpoint(run), folder.curves(run)) for run in runs}
+    findings = page.Findings(
+        kind=terms["kind"],
+        reference=reference,
+        record=terms,
+        selection={"folds": list(options.folds), "seeds": list(options.seeds), "by": options.by},
+        scores=score_entries(measured, groups, reference),
+        costs=measured_costs(folder, first_runs, options.device, machine),
+        trainings=[(run, curves[run], flatness(curves[run].train_loss)) for run in runs],
+        groups=groups,
+        paper=paper,
+        machine=machine,
+        missing=[str(failure) for failure in failures],
+    )
+    text = page.as_page(findings)
+    images = dataset.raw / "imagesTr"
+    document = page.as_document(findings, folder, dataset.labels, images, trainings.ending)
+    with written_beside(folder.root / "table.md", overwrite=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+    with written_beside(folder.root / "table.csv", overwrite=True) as partial:
+        table.write_csv(partial, findings.scores)
+    with written_beside(folder.root / "summary.json", overwrite=True) as partial:
+        page.write_document(partial, document)
+    print(f"\n{text}\nTable:   {folder.root / 'table.md'} (and table.csv, summary.json)", flush=True)

@@ -1,0 +1,124 @@
+"""A data set that is converted and planned, found by its number."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.evaluation.pairs import SPLITS_FILE
+from nnunet_fganet.evaluation.record import find_record, groups_of, name_some, records_of
+from nnunet_fganet.planning.planner import CONFIGURATION
+from nnunet_fganet.planning.planning import raw_folder
+
+
+@dataclass(frozen=True)
+class PlannedDataset:
+    """What trainings and their evaluation need of a data set.
+
+    Attributes
+    ----------
+    number, name
+        501 and ``Dataset501_TCGSeg``.
+    raw, plans_file
+        Its folder of frames and labels, and its plans.
+    plans, description
+        Content of the plans and of ``dataset.json``.
+    validation
+        Validation frames of each fold.
+    """
+
+    number: int
+    name: str
+    raw: Path
+    plans_file: Path
+    plans: dict[str, Any]
+    description: dict[str, Any]
+    validation: list[list[str]]
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the labels of all frames that have folds."""
+        return self.raw / "labelsTr"
+
+    def frames(self, folds: tuple[int, ...]) -> list[str]:
+        """Validation frames of these folds.
+
+        Raises
+        ------
+        InputError
+            A fold does not exist, or two of them validate the same frame.
+        """
+        for fold in folds:
+            if fold >= len(self.validation):
+                raise InputError(
+                    f"--folds {fold}: {self.plans_file.parent / SPLITS_FILE} has the folds 0 to "
+                    f"{len(self.validation) - 1}."
+                )
+        frames = [case for fold in folds for case in self.validation[fold]]
+        if len(set(frames)) < len(frames):
+            raise InputError(
+                f"--folds {' '.join(map(str, folds))} validate some frames more than once: name folds that share none."
+            )
+        return frames
+
+    def groups(self, frames: list[str], by: str) -> dict[str, str]:
+        """Sequence (or patient) of each frame."""
+        record = find_record(self.labels, None)
+        return groups_of(records_of(frames, record), by, record)
+
+
+def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
+    """Find a data set with plans of ``fganet plan`` and preprocessed frames.
+
+    Raises
+    ------
+    InputError
+        Something is missing; the sentence says which command makes it.
+    """
+    raw = raw_folder(number)
+    folder = Path(nnUNet_preprocessed) / raw.name
+    plans_file = folder / f"{plans_name}.json"
+    if not plans_file.is_file():
+        raise InputError(f"there are no plans {plans_file}: make them with fganet plan {number}.")
+    plans, description = _read(plans_file), _read(folder / "dataset.json")
+    if "configurations" not in plans or CONFIGURATION not in plans["configurations"]:
+        raise InputError(f"{plans_file} has no configuration {CONFIGURATION}: make it anew with fganet plan {number}.")
+    validation = _validation_frames(folder / SPLITS_FILE)
+    _check_preprocessed(folder / plans["configurations"][CONFIGURATION]["data_identifier"], validation, number)
+    return PlannedDataset(number, raw.name, raw, plans_file, plans, description, validation)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise InputError(f"{path} is missing or damaged: make it anew with fganet plan.") from None
+
+
+def _validation_frames(path: Path) -> list[list[str]]:
+    """nnU-Net would split by frame where there is no such file, and validate on sequences that it trained on."""
+    try:
+        return [list(fold["val"]) for fold in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{path} is missing or holds no folds: convert the frames with fganet convert, which keeps sequences "
+            "together, and plan again."
+        ) from None
+
+
+def _check_preprocessed(folder: Path, validation: list[list[str]], number: int) -> None:
+    wanted = sorted({case for fold in validation for case in fold})
+    try:
+        there = set(infer_dataset_class(str(folder)).get_identifiers(str(folder)))
+    except (OSError, AssertionError, KeyError):  # no such folder, or none that nnU-Net wrote
+        there = set()
+    missing = [case for case in wanted if case not in there]
+    if missing:
+        raise InputError(
+            f"{folder} lacks {len(missing)} of {len(wanted)} preprocessed frames ({name_some(missing)}): "
+            f"run fganet plan {number} again."
+        )

@@ -1,0 +1,132 @@
+"""What a run folder was made for: its record, its plans, its lock, and the disk that it needs."""
+
+import fcntl
+import json
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nnunet_fganet.comparators.configurations import write_comparator_plans
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.files import written_beside
+
+RECORD_FILE = "comparison.json"
+_LOCK_FILE = "lock"
+_MADE_BY_RUNS = ("results", "logs", "curves", "costs.json", "table.md", "table.csv", "summary.json")
+_KEPT_FREE = 1e9  # bytes, for whatever else writes
+
+
+def plans_name_of(base: str, root: Path) -> str:
+    """Name of the comparison's own plans: those of the data set, and the run folder's name.
+
+    nnU-Net takes folder names apart at double underscores.
+    """
+    return f"{base}_{re.sub(r'[^A-Za-z0-9-]+', '_', root.resolve().name).strip('_')}"
+
+
+def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
+    """Take a run folder over, new or made by a comparison under the same terms.
+
+    Parameters
+    ----------
+    root
+        The folder.
+    record
+        Terms that all trainings of the folder share.
+    force
+        Remove trainings that were made under other terms.
+
+    Raises
+    ------
+    InputError
+        The folder holds trainings under other terms.
+    """
+    file = root / RECORD_FILE
+    earlier = _read(file)
+    if earlier is not None and earlier != record:
+        differing = [name for name in {**record, **earlier} if earlier.get(name) != record.get(name)]
+        if not force:
+            was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
+            raise InputError(
+                f"--out {root} holds a comparison under other terms ({was}): name another folder, or start anew in "
+                "this one with --force, which removes its trainings."
+            )
+        remove_trainings(root)
+    if earlier != record:
+        with written_beside(file, overwrite=True) as partial:
+            partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    if not file.is_file():
+        return None
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        raise InputError(f"{file} is damaged: restore it, or name another folder.") from None
+
+
+def remove_trainings(root: Path) -> None:
+    """Remove what trainings and tables wrote into a run folder, and nothing else."""
+    for name in _MADE_BY_RUNS:
+        path = root / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def keep_plans(base: Path, target: Path, configurations: Mapping[str, Any], root: Path, force: bool) -> None:
+    """Write the comparison's plans beside those of the data set; those that are there have to be the same.
+
+    Raises
+    ------
+    InputError
+        ``target`` holds other plans, so that its trainings could not be compared with new ones.
+    """
+    try:
+        write_comparator_plans(base, target, configurations)
+    except InputError:
+        if not force:
+            raise InputError(
+                f"{target} holds other plans: the data set was planned anew, or another run folder has the name "
+                f"{root.name}; choose another name for --out, or start anew with --force, which removes the trainings "
+                "in it."
+            ) from None
+        remove_trainings(root)
+        write_comparator_plans(base, target, configurations, force=True)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[int]:
+    """Hold a run folder: yields an open file that a training shares, so that it holds the folder as long as it lives.
+
+    Raises
+    ------
+    InputError
+        The folder holds something else; or another command, or a training that outlived it, works in it.
+    """
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--out {root} is a file: name a folder.")
+    root.mkdir(parents=True, exist_ok=True)
+    names = {path.name for path in root.iterdir()}
+    if names - {_LOCK_FILE} and RECORD_FILE not in names:
+        raise InputError(f"--out {root} is no run folder (it has no {RECORD_FILE}): name a new or an empty folder.")
+    with (root / _LOCK_FILE).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"another command, or a training that it started, still works in {root}: wait for its end."
+            ) from None
+        yield file.fileno()
+
+
+def check_disk(root: Path, bytes_needed: float) -> None:
+    """Raise InputError where the disk cannot hold what the trainings will write."""
+    free = shutil.disk_usage(root).free
+    if free < bytes_needed + _KEPT_FREE:
+        raise InputError(
+            f"--out {root} has {free / 1e9:.1f} GB free, and the trainings that are left write about "
+            f"{bytes_needed / 1e9:.1f} GB: free some space, or name a folder on another disk."
+        )

@@ -1,0 +1,151 @@
+"""Runs the trainings of a comparison one after the other, with nnU-Net's own command in a fresh process each."""
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_fganet.commands.running import run_command
+from nnunet_fganet.comparison.curves import kept_curves
+from nnunet_fganet.comparison.progress import RunWatcher, duration, time_left
+from nnunet_fganet.comparison.runs import Run, RunFolder, State
+
+
+@dataclass(frozen=True)
+class Trainings:
+    """Runs that are to be done.
+
+    Attributes
+    ----------
+    folder
+        Where they keep their files.
+    runs
+        In the order of training.
+    frames
+        Validation frames by fold.
+    ending
+        Of mask files.
+    epochs
+        Of each training.
+    device
+        ``cpu`` or ``cuda``.
+    workers
+        Processes that load, augment and write frames.
+    """
+
+    folder: RunFolder
+    runs: Sequence[Run]
+    frames: Mapping[int, Sequence[str]]
+    ending: str
+    epochs: int
+    device: str
+    workers: int
+
+    def state(self, run: Run) -> State:
+        """How far a run is."""
+        return self.folder.state(run, self.frames[run.fold], self.ending)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A training that ended with an error."""
+
+    run: Run
+    code: int
+    log: Path
+
+    def __str__(self) -> str:
+        """One sentence's part: which run, and what its log ends with."""
+        with self.log.open(encoding="utf-8", errors="replace") as file:
+            written = deque((line.strip() for line in file if line.strip()), 1)
+        last = written[0] if written else "nothing"
+        return f"{self.run.title}: exit code {self.code}, see {self.log}, which ends with '{last}'"
+
+
+def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failure]:
+    """Do what is not done yet; a run that fails does not stop the others.
+
+    Parameters
+    ----------
+    trainings
+        The runs.
+    keep_open
+        Open files that the commands share.
+
+    Returns
+    -------
+    failures
+        Of runs whose command ended with an error.
+    """
+    done = [run for run in trainings.runs if trainings.state(run) is State.DONE]
+    seconds: dict[str, list[float]] = {}
+    for run in done:
+        seconds.setdefault(run.entry.name, []).extend(_curves_seconds(trainings, run))
+    pending = [run for run in trainings.runs if run not in done]
+    if done:
+        print(f"{len(done)} of {len(trainings.runs)} trainings are done already.")
+    failures = []
+    for index, run in enumerate(pending):
+        left = time_left([(each.entry.name, trainings.epochs) for each in pending[index:]], seconds)
+        said = "" if left is None else f" (all trainings: about {duration(left)} left)"
+        print(f"\n[{len(done) + index + 1}/{len(trainings.runs)}] {run.title}{said}", flush=True)
+        started = time.monotonic()
+        code = _train(trainings, run, pending[index + 1 :], seconds, keep_open)
+        if code == 0 and trainings.state(run) is State.DONE:
+            seconds.setdefault(run.entry.name, []).extend(_curves_seconds(trainings, run))
+            print(f"      {duration(time.monotonic() - started)}", flush=True)
+            continue
+        failures.append(Failure(run, code, trainings.folder.log(run)))
+        print(f"      failed: {failures[-1]}", flush=True)
+    return failures
+
+
+def _train(
+    trainings: Trainings,
+    run: Run,
+    others: Sequence[Run],
+    seconds: Mapping[str, Sequence[float]],
+    keep_open: Sequence[int],
+) -> int:
+    """Run nnU-Net's command until it ends; returns its exit code."""
+
+    def all_left(epochs_done: int, last: float) -> float | None:
+        epochs_left = [(run.entry.name, trainings.epochs - epochs_done)]
+        epochs_left += [(other.entry.name, trainings.epochs) for other in others]
+        # This run's own speed counts for its entry: the machine may be busier or idler than it was.
+        return time_left(epochs_left, {**seconds, run.entry.name: [last]})
+
+    command = nnunet_command(trainings, run)
+    print(f"      {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
+    watch = RunWatcher(trainings.epochs, all_left)
+    return run_command(command, _environment(trainings), trainings.folder.log(run), watch, keep_open)
+
+
+def nnunet_command(trainings: Trainings, run: Run) -> list[str]:
+    """nnU-Net's command that does what is left of a run."""
+    going_on = trainings.state(run).value or ()
+    return [
+        str(Path(sys.executable).with_name("nnUNetv2_train")),
+        *(trainings.folder.dataset, run.configuration, str(run.fold)),
+        *("-tr", run.entry.trainer, "-p", trainings.folder.plans, "-device", trainings.device, "--npz"),
+        *going_on,
+    ]
+
+
+def _environment(trainings: Trainings) -> dict[str, str]:
+    return {
+        **os.environ,
+        "nnUNet_results": str(trainings.folder.results),
+        "nnUNet_def_n_proc": str(trainings.workers),
+        "nnUNet_n_proc_DA": str(trainings.workers),
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait take the cores from the workers
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+def _curves_seconds(trainings: Trainings, run: Run) -> list[float]:
+    return kept_curves(trainings.folder.checkpoint(run), trainings.folder.curves(run)).seconds

@@ -2,7 +2,7 @@
 
 import argparse
 
-from nnunet_fganet.cli.comparison_options import add_comparison_arguments, end_like_an_interrupt, options_of
+from nnunet_fganet.cli.comparison_options import add_comparison_arguments, options_of, terminated_like_interrupted
 from nnunet_fganet.comparison.comparison import run_comparison
 from nnunet_fganet.comparison.entries import ablated_entries, check_ablation
 from nnunet_fganet.comparison.paper import TABLE_2
@@ -15,5 +15,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train what is not trained yet, and print the table."""
-    end_like_an_interrupt()
-    run_comparison("ablate", ablated_entries(), options_of(arguments), TABLE_2, check_ablation)
+    with terminated_like_interrupted():
+        run_comparison("ablate", ablated_entries(), options_of(arguments), TABLE_2, check_ablation)

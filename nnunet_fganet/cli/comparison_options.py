@@ -3,6 +3,8 @@
 import argparse
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -57,6 +59,11 @@ def options_of(arguments: argparse.Namespace) -> ComparisonOptions:
     return ComparisonOptions(**chosen)
 
 
-def end_like_an_interrupt() -> None:
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM stop the running training too, as Ctrl-C does: it would go on alone otherwise."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

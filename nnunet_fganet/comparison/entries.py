@@ -1,6 +1,7 @@
 """What is compared: the rows of the two tables, and the configuration of nnU-Net's plans that trains each."""
 
 import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -50,8 +51,8 @@ class Entry:
     trainer: str
     configuration: str
     loss: str = "fganet"
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 def compared_entries(networks: Sequence[str], losses: str = "nnunet") -> list[Entry]:
@@ -131,13 +132,13 @@ def with_budget(plans: Plans, epochs: int | None, iterations: int | None) -> dic
 
     Validation batches are a fifth of the training batches, as ``fganet plan`` has them.
     """
-    plans = copy.deepcopy(dict(plans))
-    settings = plans["configurations"][CONFIGURATION].setdefault(PLANS_KEY, {})
+    changed = copy.deepcopy(dict(plans))
+    settings = changed["configurations"][CONFIGURATION].setdefault(PLANS_KEY, {})
     if epochs is not None:
         settings["epochs"] = epochs
     if iterations is not None:
         settings |= {"iterations": iterations, "validation_iterations": max(1, iterations // 5)}
-    return plans
+    return changed
 
 
 def budget_of(plans: Plans) -> dict[str, int]:
@@ -163,7 +164,9 @@ def configurations_of(
     """
     configurations = {}
     for entry in entries:
-        configuration = _configuration(entry, plans, dataset_json)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of what torch will change, from libraries of networks
+            configuration = _configuration(entry, plans, dataset_json)
         for seed in seeds:
             settings = {**configuration[PLANS_KEY], "seed": seed}
             configurations[seeded_configuration(entry, seed)] = {**configuration, PLANS_KEY: settings}

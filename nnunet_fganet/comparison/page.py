@@ -69,7 +69,7 @@ def notes_of(findings: Findings) -> list[str]:
         notes.append(
             f"**The loss of {len(waiting)} of {len(findings.trainings)} trainings had not become flat "
             f"({'; '.join(waiting[:5])}{' ...' if len(waiting) > 5 else ''}): with a larger budget the order of the "
-            "networks may be another one. Take no figure of theirs for a result.**"
+            f"networks may be another one. No figure of theirs is a result; they are marked with {table.NOT_FLAT}.**"
         )
     notes += [f"Missing, because the training failed: {sentence}" for sentence in findings.missing]
     if len(findings.selection["seeds"]) == 1:
@@ -88,20 +88,20 @@ def as_page(findings: Findings) -> str:
     scores = findings.scores
     title = "Comparison" if findings.kind == "compare" else "Ablation"
     parts = [f"# {title} on {findings.record['dataset']}", _terms(findings)]
-    parts += [f"* {note}" for note in notes_of(findings)]
-    parts += ["## Figures", table.figures_table(scores, table.PAPER_COLUMNS)]
-    parts += [table.figures_table(scores, table.SHAPE_COLUMNS)]
+    parts.append("\n".join(f"- {note}" for note in notes_of(findings)))
+    waiting = {run.entry for run, _, flatness in findings.trainings if not flatness.is_flat}
+    columns = (table.PAPER_COLUMNS, table.SHAPE_COLUMNS)
+    parts += ["## Figures", f"{table.LOWER_IS_BETTER}: lower is better."]
+    parts += [table.figures_table(scores, chosen, waiting) for chosen in columns]
     if any(each.difference is not None for each in scores):
-        parts += [
-            "## FGA-Net minus the other, paired",
-            f"Where the interval holds zero, no difference was found ({table.NONE_FOUND}).",
-            table.differences_table(scores, table.PAPER_COLUMNS),
-            table.differences_table(scores, table.SHAPE_COLUMNS),
-        ]
+        parts += ["## FGA-Net minus the other, paired"]
+        parts += [f"Where the interval holds zero, no difference was found ({table.NONE_FOUND})."]
+        parts += [table.differences_table(scores, chosen, waiting) for chosen in columns]
     parts += [
         "## Cost of a frame",
         f"One frame of the patch's size, all networks one after the other in one process: {findings.machine}. Median "
-        "and quartiles. Plain: PyTorch's eager mode; prepared: FGA-Net as nnUNetv2_predict runs it on a CPU.",
+        "and quartiles. Plain: PyTorch's eager mode; prepared: FGA-Net as nnUNetv2_predict runs it on a CPU, in "
+        "the number format of the last column.",
         table.costs_table(scores, findings.costs),
         "## Trainings",
         table.trainings_table(findings.trainings, scores),
@@ -110,7 +110,7 @@ def as_page(findings: Findings) -> str:
         "digit by digit.",
         table.paper_table(findings.paper),
     ]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _terms(findings: Findings) -> str:

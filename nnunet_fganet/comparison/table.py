@@ -2,12 +2,13 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.comparison.costs import Cost
 from nnunet_fganet.comparison.curves import Curves, Flatness
+from nnunet_fganet.comparison.entries import Entry
 from nnunet_fganet.comparison.paper import PaperRow
 from nnunet_fganet.comparison.progress import duration
 from nnunet_fganet.comparison.runs import Run
@@ -28,6 +29,8 @@ SHAPE_COLUMNS = {
 PERCENT = {*PAPER_COLUMNS, "cldice", "one_piece", "ece"}
 _LOWER_IS_BETTER = {metric.key for metric in METRICS if not metric.higher_is_better}
 NONE_FOUND = "none found"
+NOT_FLAT = "*"
+LOWER_IS_BETTER = "↓"
 CSV_COLUMNS = (
     *("entry", "class", "metric", "value", "low", "high", "frames"),
     *("difference", "difference_low", "difference_high", "difference_found"),
@@ -70,16 +73,21 @@ def difference_cell(key: str, figure: Figure) -> str:
     return f"{factor * figure.value:+.{digits}f} {interval}" if difference_found(figure) else f"{NONE_FOUND} {interval}"
 
 
-def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str]) -> str:
-    """A row for each entry."""
-    rows = [[each.entry.title, *(figure_cell(key, each.summary.mean[key]) for key in columns)] for each in scores]
+def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()) -> str:
+    """A row for each entry; ``waiting`` are those whose loss had not become flat."""
+    rows = [
+        [_marked(each.entry, waiting), *(figure_cell(key, each.summary.mean[key]) for key in columns)]
+        for each in scores
+    ]
     return as_markdown(["", *_headings(columns)], rows)
 
 
-def differences_table(scores: Sequence[EntryScores], columns: Mapping[str, str]) -> str:
-    """A row for each entry but the reference."""
+def differences_table(
+    scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()
+) -> str:
+    """A row for each entry but the reference; see :func:`figures_table`."""
     rows = [
-        [each.entry.title, *(difference_cell(key, each.difference.mean[key]) for key in columns)]
+        [_marked(each.entry, waiting), *(difference_cell(key, each.difference.mean[key]) for key in columns)]
         for each in scores
         if each.difference is not None
     ]
@@ -154,13 +162,17 @@ def write_csv(path: Path, scores: Sequence[EntryScores]) -> None:
                     table.writerow([*row, *[""] * (len(CSV_COLUMNS) - len(row))])
 
 
+def _marked(entry: Entry, waiting: Collection[Entry]) -> str:
+    return f"{entry.title} {NOT_FLAT}" if entry in waiting else entry.title
+
+
 def _numbers(figure: Figure) -> list[str]:
     return ["" if math.isnan(value) else f"{value:.6g}" for value in (figure.value, figure.low, figure.high)]
 
 
 def _headings(columns: Mapping[str, str]) -> list[str]:
-    """Headings with the unit, and a mark where lower is better."""
+    """Headings with their unit, and a mark where lower is better."""
     return [
-        title + (", %" if key in PERCENT else "") + (" (lower is better)" if key in _LOWER_IS_BETTER else "")
+        title + (", %" if key in PERCENT else "") + (f" {LOWER_IS_BETTER}" if key in _LOWER_IS_BETTER else "")
         for key, title in columns.items()
     ]

@@ -33,6 +33,7 @@ def test_unknown_key_is_named():
         ("skeleton_iterations", 0),
         ("cross_entropy_weight", -0.5),
         ("dice", "cubic"),
+        ("seed", -1),
         ("comparator_loss", "dice"),
         ("precision", "float64"),
     ],

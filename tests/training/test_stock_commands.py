@@ -95,6 +95,27 @@ def test_the_stock_trainer_trains_our_plans(trained):
     assert output.splitlines()[-1].endswith("FGANet")
 
 
+def test_a_seeded_training_without_workers_repeats_exactly(trained):
+    """In one process each time, as nnU-Net trains with nnUNet_n_proc_DA=0: batches, augmentation, weights, dropout."""
+    folder = trained.preprocessed / DATASET_NAME
+    plans = json.loads((folder / "nnUNetFGANetPlans.json").read_text()) | {"plans_name": "Seeded"}
+    for seed in (3, 4):
+        settings = plans["configurations"]["2d"]["fganet"] | {"seed": seed}
+        plans["configurations"][f"2d_seed{seed}"] = {"inherits_from": "2d", "fganet": settings}
+    (folder / "Seeded.json").write_text(json.dumps(plans))
+    script = (
+        "from nnunetv2.run.run_training import get_trainer_from_args; import torch\n"
+        "for seed in (3, 3, 4):\n"
+        f"    t = get_trainer_from_args('{D}', f'2d_seed{{seed}}', 0, 'nnUNetTrainerFGANet', 'Seeded',\n"
+        "                              device=torch.device('cpu'))\n"
+        "    t.on_train_start(); t.on_train_epoch_start()\n"
+        "    print('LOSSES', [float(t.train_step(next(t.dataloader_train))['loss']) for _ in range(3)])\n"
+    )
+    output = trained.run("python", "-c", script, nnUNet_n_proc_DA="0")
+    first, again, other = (line for line in output.splitlines() if line.startswith("LOSSES"))
+    assert first == again != other
+
+
 def test_comparator_trains_stock_nnunet_with_the_budget_of_our_plans(trained):
     trained.run("nnUNetv2_train", D, "2d_stock", "0", "-tr", "nnUNetTrainerComparator", "-device", "cpu", *OURS)
     folder = trained.results / DATASET_NAME / "nnUNetTrainerComparator__nnUNetFGANetPlans__2d_stock" / "fold_0"

@@ -104,6 +104,27 @@ def test_steps_in_both_precisions(nnunet, precision):
     assert validation["tp_hard"] + validation["fn_hard"] == 2 * 2 * 45
 
 
+def weights(nnunet, trainer_class=nnUNetTrainerFGANet, **settings):
+    return torch.cat([each.flatten() for each in make(trainer_class, nnunet, **settings).network.parameters()])
+
+
+@pytest.mark.parametrize("trainer_class", [nnUNetTrainerFGANet, nnUNetTrainerComparator])
+def test_the_seed_fixes_the_weights_that_a_training_starts_from(nnunet, trainer_class):
+    first = weights(nnunet, trainer_class, seed=3)
+    assert torch.equal(weights(nnunet, trainer_class, seed=3), first)
+    assert not torch.equal(weights(nnunet, trainer_class, seed=4), first)
+    assert not torch.equal(weights(nnunet, trainer_class), weights(nnunet, trainer_class))  # without one
+
+
+def test_a_training_that_goes_on_draws_other_numbers_than_at_its_beginning(nnunet, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", lambda trainer: torch.rand(3).tolist())
+    trainer = make(nnUNetTrainerFGANet, nnunet, seed=3)
+    drawn = []
+    for trainer.current_epoch in (0, 0, 2):
+        drawn.append(trainer.get_dataloaders())
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_three_dimensional_plans_are_refused(nnunet):
     volumes = plans()
     volumes["configurations"]["2d"]["patch_size"] = [16, 64, 64]

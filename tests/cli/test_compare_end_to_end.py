@@ -1,0 +1,106 @@
+"""``fganet compare`` with real trainings: interrupted, gone on with, done, and what remains when one fails."""
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from planned_dataset import write_planned_dataset, write_record
+from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
+
+from nnunet_fganet.cli.main import main
+from nnunet_fganet.evaluation.summary import METRICS
+
+pytestmark = pytest.mark.slow
+
+REGION = {"background": 0, "guidewire": [1, 1]}
+SMALL = ("--patch", "64", "--widths", "8", "16", "16", "--batch", "2", "--workers", "1")
+ON_CPU = ("--device", "cpu", "--workers", "1")
+
+
+def wait_for(path: Path, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not path.is_file():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.02)
+
+
+def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
+    write_dataset(nnunet.raw, REGION, regions=True)
+    write_record(nnunet.raw, {f"case{i:02d}": f"sequence{i}" for i in range(10)})
+    nnunet.run("fganet", "plan", str(DATASET_ID), *SMALL)
+    out = tmp_path / "trial"
+    budget = ("--epochs", "8", "--iterations", "8")
+    command = ("compare", str(DATASET_ID), "--networks", "fganet", "unet", *budget, *ON_CPU, "--out", out)
+
+    process = nnunet.popen("fganet", *command)
+    fold = "nnUNetTrainerFGANet__nnUNetFGANetPlans_trial__2d_seed0/fold_0"
+    wait_for(out / "results" / DATASET_NAME / fold / "checkpoint_latest.pth")
+    os.kill(process.pid, signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 2
+    assert "interrupted: run the same command again" in said
+    assert not (out / "table.md").exists()
+
+    said = nnunet.run("fganet", *command)
+    assert "nnUNetv2_train Dataset901_Wires 2d_seed0 0 -tr nnUNetTrainerFGANet" in said and "--npz --c\n" in said
+    assert (out / "table.md").read_text() in said
+    assert "; all trainings: " in said
+    log = (out / "logs" / "fganet_fold0_seed0.log").read_text()
+    epochs = re.findall(r": Epoch (\d+)\s*$", log, re.MULTILINE)
+    assert epochs.count("0") == 1 and set(epochs) == {str(epoch) for epoch in range(8)}
+    check_summary(out)
+
+    before = written_when(out / "results")
+    costs = (out / "costs.json").read_text()
+    assert main([str(argument) for argument in command]) == 0
+    again = capfd.readouterr().out
+    assert "2 of 2 trainings are done already." in again and "nnUNetv2_train" not in again
+    assert written_when(out / "results") == before
+    assert (out / "costs.json").read_text() == costs
+    assert (out / "table.md").read_text() in again
+
+
+def written_when(folder: Path) -> dict[Path, int]:
+    """When each file was last written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def check_summary(out: Path) -> None:
+    """The figures are those of nnU-Net's own validation, and everything that is named is there."""
+    summary = json.loads((out / "summary.json").read_text())
+    assert [entry["name"] for entry in summary["entries"]] == ["fganet", "unet"]
+    assert (summary["frames"], len(set(summary["groups"].values()))) == (2, 2)
+    for entry in summary["entries"]:
+        assert set(entry["metrics"]) == {metric.key for metric in METRICS}
+        [run] = entry["runs"]
+        assert len(run["curves"]["train_loss"]) == 8
+        assert (out / run["checkpoint"]).is_file() and (out / run["log"]).is_file()
+        validation = json.loads((out / run["model"] / "fold_0" / "validation" / "summary.json").read_text())
+        theirs = {
+            Path(case["prediction_file"]).stem: next(iter(case["metrics"].values()))
+            for case in validation["metric_per_case"]
+        }
+        assert sorted(theirs) == ["case00", "case05"]
+        for frame in run["frames"]:
+            assert frame["true_positive"] == theirs[frame["case"]]["TP"]
+            assert frame["dice"] == pytest.approx(theirs[frame["case"]]["Dice"])
+            assert frame["auc"] is not None
+            assert (out / frame["prediction"]).is_file() and (out / frame["probabilities"]).is_file()
+    assert summary["entries"][1]["difference"]["metrics"]["dice"]["low"] is not None
+    assert [latency["how"] for latency in summary["costs"]["fganet"]["latencies"]] == ["plain", "prepared"]
+
+
+def test_a_training_that_fails_is_named_with_its_log(nnunet, tmp_path):
+    """Preprocessed frames that are empty files: nnU-Net ends with an error, and says so itself."""
+    write_planned_dataset(nnunet.raw, nnunet.preprocessed)
+    out = tmp_path / "trial"
+    command = ("compare", str(DATASET_ID), "--networks", "fganet", *ON_CPU, "--out", out)
+    said = nnunet.run("fganet", *command, code=2)
+    log = out / "logs" / "fganet_fold0_seed0.log"
+    last = [line.strip() for line in log.read_text().splitlines() if line.strip()][-1]
+    assert f"fganet: 1 of 1 trainings failed (FGA-Net, fold 0, seed 0: exit code 1, see {log}" in said
+    assert last in said.splitlines()[-1] and "Traceback" not in said

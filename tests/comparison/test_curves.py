@@ -1,0 +1,79 @@
+"""Curves of trainings, and when a loss counts as flat."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_fganet.comparison.curves import flatness, kept_curves
+
+
+def decay(time_constants: float, epochs: int = 100, scale: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """An exponential decay that ends after so many time constants."""
+    return offset + scale * np.exp(-time_constants * np.arange(epochs) / epochs)
+
+
+@pytest.mark.parametrize(("time_constants", "is_flat"), [(1, False), (3, False), (5, True), (8, True)])
+def test_a_decay_is_flat_after_more_than_four_of_its_time_constants(time_constants: float, is_flat: bool) -> None:
+    judged = flatness(decay(time_constants))
+    assert judged.is_flat is is_flat
+    assert judged.verdict == ("flat" if is_flat else "still falling")
+
+
+def test_the_fall_is_that_of_the_last_fifth() -> None:
+    """By hand: from 10 straight down to 2, then by 0.1 an epoch over the last 4 of 20 epochs."""
+    losses = [*np.linspace(10, 2.2, 16), 2.0, 1.9, 1.8, 1.7]
+    assert flatness(losses).fall == pytest.approx(4 * 0.1 / (10 - 1.85))
+
+
+@given(st.floats(0.01, 100), st.floats(-10, 10))
+def test_scale_and_offset_of_the_loss_do_not_matter(scale: float, offset: float) -> None:
+    assert flatness(decay(3, scale=scale, offset=offset)).fall == pytest.approx(flatness(decay(3)).fall, rel=1e-3)
+
+
+def test_a_flat_end_stays_flat_under_noise() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.005, 100)
+    assert flatness(decay(10) + noise).is_flat
+    assert not flatness(decay(1) + noise).is_flat
+
+
+def test_a_loss_that_rises_at_the_end_is_not_falling() -> None:
+    assert flatness([*decay(5, 80), *np.linspace(0.01, 0.05, 20)]).is_flat
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        (np.ones(14), "too short to tell (fewer than 15 epochs)"),
+        (np.linspace(1, 2, 50), "never fell"),
+        ([*decay(5, 99), np.nan], "never fell"),
+    ],
+)
+def test_what_cannot_be_judged_is_no_result(losses: np.ndarray, verdict: str) -> None:
+    judged = flatness(losses)
+    assert (judged.fall, judged.is_flat, judged.verdict) == (None, False, verdict)
+
+
+def test_curves_are_read_from_a_checkpoint_once(tmp_path: Path) -> None:
+    logged = {
+        "train_losses": [np.float32(2), np.float32(1)],
+        "val_losses": [2.5, 1.5],
+        "mean_fg_dice": [0.1, float("nan")],
+        "ema_fg_dice": [0.1, 0.2],
+        "dice_per_class_or_region": [[0.1], [0.3]],
+        "lrs": [0.1, 0.05],
+        "epoch_start_timestamps": [100.0, 103.0],
+        "epoch_end_timestamps": [102.0, 106.0],
+    }
+    checkpoint, kept = tmp_path / "checkpoint_final.pth", tmp_path / "curves" / "run.json"
+    torch.save({"logging": logged}, checkpoint)
+    first = kept_curves(checkpoint, kept)
+    assert (first.train_loss, first.validation_loss, first.seconds) == ([2, 1], [2.5, 1.5], [2, 3])
+    checkpoint.unlink()
+    again = kept_curves(checkpoint, kept)
+    assert again.train_loss == first.train_loss and np.isnan(again.pseudo_dice[1])
+    assert set(json.loads(kept.read_text())) == set(vars(first))

@@ -1,0 +1,102 @@
+"""A run folder remembers its terms, is held by one command at a time, and is never taken from anybody else."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from comparator_plans import PLANS, REGION
+
+from nnunet_fganet.comparison.entries import compared_entries, configurations_of, with_budget
+from nnunet_fganet.comparison.record import check_disk, check_record, keep_plans, locked, plans_name_of
+from nnunet_fganet.errors import InputError
+
+TERMS = {"kind": "compare", "epochs": 5, "patch": [64, 64]}
+
+
+def checkpoint(root: Path) -> Path:
+    """A training that a run folder holds."""
+    file = root / "results" / "checkpoint_final.pth"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    return file
+
+
+def test_the_same_terms_go_on_and_others_are_named(tmp_path: Path) -> None:
+    check_record(tmp_path, TERMS, force=False)
+    trained = checkpoint(tmp_path)
+    check_record(tmp_path, TERMS, force=False)
+    with pytest.raises(InputError, match=r"other terms \(epochs 5, now 6\).*--force"):
+        check_record(tmp_path, TERMS | {"epochs": 6}, force=False)
+    assert trained.exists()
+
+
+def test_force_starts_anew_under_other_terms_only(tmp_path: Path) -> None:
+    check_record(tmp_path, TERMS, force=False)
+    trained, own = checkpoint(tmp_path), tmp_path / "my_notes.txt"
+    own.touch()
+    check_record(tmp_path, TERMS, force=True)
+    assert trained.exists()
+    check_record(tmp_path, TERMS | {"epochs": 6}, force=True)
+    assert not trained.exists()
+    assert own.exists()
+    assert json.loads((tmp_path / "comparison.json").read_text())["epochs"] == 6
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    (tmp_path / "comparison.json").write_text("{")
+    with pytest.raises(InputError, match=r"comparison\.json is damaged"):
+        check_record(tmp_path, TERMS, force=False)
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(InputError, match="is no run folder"), locked(tmp_path):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(InputError, match="is a file"), locked(tmp_path / "thesis.tex"):
+        pass
+
+
+def test_a_training_that_outlives_its_command_holds_the_folder(tmp_path: Path) -> None:
+    with locked(tmp_path) as lock:
+        wait = [sys.executable, "-c", "input()"]
+        training = subprocess.Popen(wait, pass_fds=(lock,), stdin=subprocess.PIPE)
+    with pytest.raises(InputError, match="still works in"), locked(tmp_path):
+        pass
+    training.communicate(b"\n")
+    with locked(tmp_path):
+        pass
+
+
+def test_plans_are_written_once_and_a_changed_base_is_noticed(tmp_path: Path) -> None:
+    base, target, root = tmp_path / "base.json", tmp_path / "base_trial.json", tmp_path / "trial"
+    base.write_text(json.dumps(PLANS))
+    configurations = configurations_of(compared_entries(["fganet", "unet"]), PLANS, REGION, (0,))
+    keep_plans(base, target, configurations, root, force=False)
+    written = target.read_text()
+    assert json.loads(written)["plans_name"] == "base_trial"
+    assert set(json.loads(written)["configurations"]) == {"2d", "2d_stock", "2d_seed0", "2d_unet_seed0"}
+    keep_plans(base, target, configurations, root, force=False)
+    assert target.read_text() == written
+    longer = configurations_of(compared_entries(["fganet"]), with_budget(PLANS, 9, None), REGION, (0,))
+    with pytest.raises(InputError, match="the data set was planned anew, or another run folder"):
+        keep_plans(base, target, longer, root, force=False)
+    trained = checkpoint(root)
+    keep_plans(base, target, longer, root, force=True)
+    assert not trained.exists()
+    assert json.loads(target.read_text())["configurations"]["2d_seed0"]["fganet"]["epochs"] == 9
+
+
+@pytest.mark.parametrize(
+    ("name", "plans"), [("trial", "P_trial"), ("first run", "P_first_run"), ("a__b.c", "P_a_b_c"), ("é", "P_")]
+)
+def test_names_of_plans_are_names_that_nnunet_can_take_apart(tmp_path: Path, name: str, plans: str) -> None:
+    assert plans_name_of("P", tmp_path / name) == plans
+
+
+def test_too_little_disk_is_said_before_the_training(tmp_path: Path) -> None:
+    check_disk(tmp_path, 1)
+    with pytest.raises(InputError, match=r"GB free, and the trainings that are left write about 1000000\.0 GB"):
+        check_disk(tmp_path, 1e15)

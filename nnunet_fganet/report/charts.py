@@ -15,7 +15,7 @@ from nnunet_fganet.report.metrics import SHOWN, Shown, number
 
 COLOURS = 8
 """Colours that the style sheet has; further entries repeat them with another dash."""
-_DASHES = ("", "6 3", "2 3")
+DASHES = ("", "6 3", "2 3")
 _BAR_LEFT, _BAR_RIGHT, _BAR_ROW = 4, 300, 34
 _CELL, _ROW = 12, 18
 _SCALE = matplotlib.colormaps["cividis"]
@@ -33,10 +33,9 @@ def _bars(run: RunDocument, shown: Shown) -> str | None:
         return None
     highs = [number(figure and figure["high"]) for figure in figures]
     top = 1.0 if shown.percent else max(1e-9, np.nanmax([*values, *highs]))
-    better = "higher is better" if shown.higher_is_better else "lower is better"
     described = "; ".join(f"{title} {shown.text(value)}" for title, value in zip(run.titles, values, strict=True))
     height = 26 + _BAR_ROW * len(values)
-    drawing = svg.drawing(f"{shown.heading} ({better})", described, height)
+    drawing = svg.drawing(shown.heading, described, height)
     for row, (title, figure, value) in enumerate(zip(run.titles, figures, values, strict=True)):
         group = svg.add(drawing, "g", f"entry e{row % COLOURS}", data_entry=str(row))
         y = 26 + _BAR_ROW * row
@@ -93,7 +92,7 @@ def _line(
     parent: ElementTree.Element, axes: svg.Axes, entry: int, name: str, xs: Sequence[float], ys: Sequence[float]
 ) -> None:
     group = svg.add(parent, "g", f"entry e{entry % COLOURS}", data_entry=str(entry))
-    dash = _DASHES[entry // COLOURS % len(_DASHES)]
+    dash = DASHES[entry // COLOURS % len(DASHES)]
     line = svg.add(group, "polyline", "line", points=axes.points(xs, ys), stroke_dasharray=dash or "none")
     ElementTree.SubElement(line, "title").text = name
 

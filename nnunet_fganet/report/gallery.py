@@ -10,7 +10,7 @@ import numpy.typing as npt
 from nnunet_fganet.demo.picture import evenly_spaced
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.labels import WIRE_OR_NOT, DatasetLabels, find_labels
-from nnunet_fganet.evaluation.masks import Mask
+from nnunet_fganet.evaluation.masks import Mask, bounding_box
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.report import charts, pictures
 from nnunet_fganet.report.document import Prediction, RunDocument, in_time
@@ -21,6 +21,8 @@ SEQUENCES = 24
 """That are shown through time: those with the lowest mean Dice of the reference."""
 THUMBNAILS = 6
 """Of each of these sequences."""
+ROOM, LEAST_PART = 1.3, 0.25
+"""Of small pictures: their side relative to the wire, and the least part of the frame that they show."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,11 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
     Returns
     -------
     data
-        ``rows``, worst first; ``frames``: picture, size and label by the name of the frame.
+        ``rows``, worst first; ``frames``: picture, size, labels by class, and a box around the wire, by the name of
+        the frame.
     """
     frames: dict[str, dict[str, Any]] = {}
+    wires: dict[str, Mask] = {}
     rows = []
     for prediction in sorted(run.predictions, key=lambda each: (each.dice, each.case, each.entry)):
         row = {
@@ -108,7 +112,10 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
             row |= _pictures(masks)
             own = frames.setdefault(prediction.case, _frame(masks.frame))
             own["labels"].setdefault(prediction.wire_class, pictures.label_uri(masks.label))
+            wires[prediction.case] = masks.label | masks.found | wires.get(prediction.case, False)
         rows.append(row)
+    for case, wire in wires.items():
+        frames[case]["box"] = wire_box(wire)
     return {"rows": rows, "frames": frames}
 
 
@@ -126,6 +133,23 @@ def _pictures(masks: Masks) -> dict[str, Any]:
             {"kind": mark.kind, "x": mark.column, "y": mark.row, "r": round(mark.radius, 1)} for mark in marks
         ],
     }
+
+
+def wire_box(wire: Mask) -> list[int]:
+    """Left, top, width and height of a square around all that is wire in a mask (H, W), with room around it.
+
+    The square has at least a quarter of the frame's longer side. Where none fits into the frame, and where there is no
+    wire, it is the whole frame.
+    """
+    height, width = wire.shape
+    box = bounding_box(wire)
+    sides = [part.stop - part.start for part in box]
+    side = round(max(ROOM * max(sides), LEAST_PART * max(height, width)))
+    if side >= min(height, width) or not wire.any():
+        return [0, 0, width, height]
+    corner = [(part.start + part.stop - side) // 2 for part in box]
+    top, left = (min(max(place, 0), length - side) for place, length in zip(corner, wire.shape, strict=True))
+    return [left, top, side, side]
 
 
 def sequences_of(run: RunDocument, files: FrameFiles) -> list[dict[str, Any]]:

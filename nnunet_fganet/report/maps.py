@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
@@ -85,20 +86,19 @@ def make_maps(run: RunDocument, files: FrameFiles, frames: list[list[Wanted]]) -
     Returns
     -------
     frames
-        Name of the frame, and its maps with what belongs below them.
+        Name of the frame, the frame with its label, and its maps with what belongs below them.
     """
     load = lru_cache(maxsize=2)(load_predictor)
     done, total = 0, sum(map(len, frames))
     shown = []
     for own in frames:
         layer = _default_layer(load(own[0].model, own[0].fold))
-        maps = []
+        maps, masks = [], files.read(own[0].prediction)
         for wanted in own:
             done += 1
             prediction = wanted.prediction
             print(f"Map {done} of {total}: {prediction.case}, {run.titles[prediction.entry]}", flush=True)
-            frame = files.read(prediction).frame
-            explanation = explain_frame(load(wanted.model, wanted.fold), frame, layer)
+            explanation = explain_frame(load(wanted.model, wanted.fold), masks.frame, layer)
             maps.append(
                 {
                     "entry": prediction.entry,
@@ -108,10 +108,11 @@ def make_maps(run: RunDocument, files: FrameFiles, frames: list[list[Wanted]]) -
                     "dice": prediction.dice,
                     "empty": not explanation.cam.any(),
                     "wire": int(explanation.prediction.sum()),
-                    "uri": map_uri(frame, explanation.cam, explanation.prediction),
+                    "uri": map_uri(masks.frame, explanation.cam, explanation.prediction),
                 }
             )
-        shown.append({"case": own[0].prediction.case, "maps": maps})
+        plain = map_uri(masks.frame, np.zeros(masks.frame.shape), masks.label)
+        shown.append({"case": own[0].prediction.case, "label": plain, "maps": maps})
     return shown
 
 

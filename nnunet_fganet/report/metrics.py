@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_fganet.comparison.table import PAPER_COLUMNS, PERCENT, SHAPE_COLUMNS
+from nnunet_fganet.comparison.table import LOWER_IS_BETTER, PAPER_COLUMNS, PERCENT, SHAPE_COLUMNS
 from nnunet_fganet.evaluation.summary import METRICS, Figure
 
 
@@ -19,8 +19,9 @@ class Shown:
 
     @property
     def heading(self) -> str:
-        """Its title with the unit."""
-        return f"{self.title}, %" if self.percent else self.title
+        """Its title with the unit, and a mark where lower is better."""
+        unit, mark = ", %" if self.percent else "", "" if self.higher_is_better else f" {LOWER_IS_BETTER}"
+        return f"{self.title}{unit}{mark}"
 
     def text(self, value: float) -> str:
         """A value as the tables have it; ``-`` where there is none."""

@@ -52,6 +52,7 @@ def render_page(run: RunDocument, frames: int, maps: list[list[Wanted]]) -> str:
         run=run,
         summary=run.summary,
         colours=charts.COLOURS,
+        dashes=charts.DASHES,
         figure_tables=tables.figure_tables(run),
         difference_tables=tables.difference_tables(run),
         cost_table=tables.cost_table(run),
@@ -68,7 +69,7 @@ def render_page(run: RunDocument, frames: int, maps: list[list[Wanted]]) -> str:
         heat=[charts.heat(step / 10) for step in range(11)],
         data=data,
         columns=[
-            {"title": shown.heading, "percent": shown.percent, "yes": shown.key == "one_piece"}
+            {"title": shown.title, "percent": shown.percent, "yes": shown.key == "one_piece"}
             for shown in OF_A_FRAME
         ],
         pictured=len(cases),

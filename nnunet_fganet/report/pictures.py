@@ -30,8 +30,7 @@ def frame_uri(frame: npt.NDArray[np.integer]) -> str:
 
 def label_uri(label: Mask) -> str:
     """Only the outline of a label, (H, W): the pixels just outside of it."""
-    grown = cv2.dilate(label.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    return layer_uri(label.shape, {LABEL: grown & ~label})
+    return layer_uri(label.shape, {LABEL: _outline(label)})
 
 
 def prediction_uri(found: Mask) -> str:
@@ -64,16 +63,20 @@ def thumbnail_uri(frame: npt.NDArray[np.integer], label: Mask, found: Mask) -> s
 
 
 def map_uri(frame: npt.NDArray[np.integer], cam: npt.NDArray[np.floating], wire: Mask) -> str:
-    """A Grad-CAM++ map over its frame, (H, W), with the outline of the predicted wire."""
+    """A Grad-CAM++ map over its frame, (H, W), with the outline of a wire."""
     picture = _as_bytes(blend(as_grey(frame), cam))
-    grown = cv2.dilate(wire.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    picture[grown & ~wire] = rgb(WIRE)
+    picture[_outline(wire)] = rgb(WIRE)
     return _jpeg(_fitted(picture, LONGEST_SIDE))
 
 
 def rgb(colour: str) -> tuple[int, ...]:
     """``#rrggbb`` as three numbers."""
     return tuple(bytes.fromhex(colour.removeprefix("#")))
+
+
+def _outline(mask: Mask) -> Mask:
+    """Pixels outside of a mask that touch it."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~mask
 
 
 def _as_bytes(picture: npt.NDArray[np.floating]) -> Colours:

@@ -76,9 +76,9 @@ def draw_axes(
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers that divide a range into at most six parts."""
+    """Round numbers that divide a range into at most six parts; never -0."""
     rough = (high - low) / most
     power = 10.0 ** np.floor(np.log10(rough))
     step = next(power * factor for factor in _STEPS if power * factor >= rough * (1 - 1e-9))
     first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)
-    return [float(round(number * step, 10)) for number in np.arange(first, last + 1)]
+    return [float(round(number * step, 10)) + 0.0 for number in np.arange(first, last + 1)]

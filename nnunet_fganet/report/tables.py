@@ -7,7 +7,14 @@ from typing import Any
 
 from nnunet_fganet.comparison.costs import Cost, Latency
 from nnunet_fganet.comparison.progress import duration
-from nnunet_fganet.comparison.table import PAPER_COLUMNS, SHAPE_COLUMNS, difference_cell, difference_found, figure_cell
+from nnunet_fganet.comparison.table import (
+    NOT_FLAT,
+    PAPER_COLUMNS,
+    SHAPE_COLUMNS,
+    difference_cell,
+    difference_found,
+    figure_cell,
+)
 from nnunet_fganet.report.document import RunDocument
 from nnunet_fganet.report.metrics import SHOWN, as_figure, number
 
@@ -47,13 +54,13 @@ def figure_tables(run: RunDocument) -> list[Table]:
 def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
     shown = [one for one in SHOWN if one.key in columns]
     entries = run.summary["entries"]
-    rows = [[Cell(entry["title"])] for entry in entries]
+    rows = [[Cell(_marked(entry))] for entry in entries]
     for one in shown:
         figures = [as_figure(entry["metrics"][one.key]) for entry in entries]
         values = [figure.value for figure in figures if not math.isnan(figure.value)]
         best = (max if one.higher_is_better else min)(values, default=math.nan)
         for row, figure in zip(rows, figures, strict=True):
-            style = "best" if len(values) > 1 and figure.value == best else ""
+            style = "best" if len(set(values)) > 1 and figure.value == best else ""
             row.append(Cell(figure_cell(one.key, figure), _sorted_by(figure.value), style))
     return Table(name, ["", *_headings(columns)], rows, list(range(len(entries))))
 
@@ -67,7 +74,7 @@ def difference_tables(run: RunDocument) -> list[Table]:
     for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS)):
         rows = []
         for _, entry in numbered:
-            row = [Cell(entry["title"])]
+            row = [Cell(_marked(entry))]
             for key in columns:
                 figure = as_figure(entry["difference"]["metrics"][key])
                 style = "found" if difference_found(figure) else "none-found"
@@ -147,8 +154,11 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
     summary = run.summary
     facts: dict[str, Any] = {
         "run folder": run.root.resolve(),
-        **{name.replace("_", " "): value for name, value in summary["terms"].items()},
-        **{name: value for name, value in summary["selection"].items()},
+        **{name.replace("_", " "): value for name, value in summary["terms"].items() if name not in ("kind", "patch")},
+        "patch": " x ".join(map(str, summary["terms"]["patch"])),
+        "folds": summary["selection"]["folds"],
+        "seeds": summary["selection"]["seeds"],
+        "intervals resample": f"{summary['selection']['by']}s",
         "frames": summary["frames"],
         "images": summary["images"],
         "labels": summary["labels"],
@@ -157,14 +167,18 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
     return [(name, _listed(value)) for name, value in facts.items() if value is not None]
 
 
+def _marked(entry: Mapping[str, Any]) -> str:
+    """Title of a row; marked as in the terminal's tables where a training's loss had not become flat."""
+    waiting = any(not run["flatness"]["is_flat"] for run in entry["runs"])
+    return f"{entry['title']} {NOT_FLAT}" if waiting else entry["title"]
+
+
 def _listed(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
 def _headings(columns: Mapping[str, str]) -> list[str]:
-    return [
-        one.heading + ("" if one.higher_is_better else " (lower is better)") for one in SHOWN if one.key in columns
-    ]
+    return [one.heading for one in SHOWN if one.key in columns]
 
 
 def _scaled(value: float, digits: int) -> Cell:

@@ -15,7 +15,7 @@
   const figureText = (value, column) => {
     if (value === null) return "-";
     if (column.yes) return value ? "yes" : "no";
-    if (column.percent) return (100 * value).toFixed(1);
+    if (column.percent) return `${(100 * value).toFixed(1)} %`;
     return Number.isInteger(value) ? String(value) : value.toFixed(1);
   };
 
@@ -79,7 +79,7 @@
   let sorting = null;
   const headings = byId("frame-table").tHead.rows[0];
   for (const column of listColumns) {
-    const heading = make("th", { scope: "col" }, make("button", { type: "button", textContent: column.title }));
+    const heading = make("th", { scope: "col", className: column.text ? "text" : "" }, make("button", { type: "button", textContent: column.title }));
     heading.addEventListener("click", () => {
       sorting = { column, direction: toggleSort(heading) };
       listRows();
@@ -165,12 +165,27 @@
     }
     return svg;
   }
+  // The part of a picture around the wire, so that a small picture shows it large.
+  function cropped(row, layers, description) {
+    const [left, top, width, height] = frames[row.case].box;
+    const inner = picture(row, layers, description);
+    Object.assign(inner.style, {
+      width: `${(100 * frames[row.case].width) / width}%`,
+      left: `${(-100 * left) / width}%`,
+      top: `${(-100 * top) / height}%`,
+    });
+    const box = make("div", { className: "cropped" }, inner);
+    box.style.aspectRatio = `${width} / ${height}`;
+    return box;
+  }
   // Enlarged pixels stay sharp; shrunk ones are averaged, or thin wires would vanish between them.
   const sharpen = (box, row) => box.classList.toggle("enlarged", box.clientWidth * devicePixelRatio >= frames[row.case].width);
 
   function show(row) {
+    const other = row.case !== current?.case;
     current = row;
     showCurrent();
+    if (other) scrollStage(wireMiddle());
   }
   function showCurrent() {
     if (!current) return;
@@ -197,11 +212,11 @@
     );
     same.sort((a, b) => a.entry - b.entry);
     const plain = [
-      make("figure", {}, picture(current, [], `Frame ${current.case}`), make("figcaption", { textContent: "frame" })),
-      make("figure", {}, picture(current, ["label"], `Frame ${current.case} with its label`), make("figcaption", { textContent: "label" })),
+      make("figure", {}, cropped(current, [], `Frame ${current.case}`), make("figcaption", { textContent: "frame" })),
+      make("figure", {}, cropped(current, ["label"], `Frame ${current.case} with its label`), make("figcaption", { textContent: "label" })),
     ];
     const predicted = same.map((row) => {
-      const button = make("button", { type: "button" }, picture(row, ["errors"], `Errors of ${titles[row.entry]}`));
+      const button = make("button", { type: "button" }, cropped(row, ["errors"], `Errors of ${titles[row.entry]}`));
       button.addEventListener("click", () => show(row));
       const caption = `${titles[row.entry]}, ${columns[0].title} ${figureText(row.values[0], columns[0])}`;
       const figure = make("figure", {}, button, make("figcaption", { textContent: caption }));
@@ -233,15 +248,28 @@
     if (row?.isConnected) table.scrollTop = row.offsetTop - table.clientHeight / 2;
   }
   function changeZoom(by) {
+    const before = zoom;
     zoom = ZOOMS[Math.min(Math.max(ZOOMS.indexOf(zoom) + by, 0), ZOOMS.length - 1)];
-    const stage = byId("stage");
-    const middle = [(stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth, (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight];
-    const box = stage.firstElementChild;
+    const middle = before === 1 ? wireMiddle() : shownMiddle();
+    const box = byId("stage").firstElementChild;
     box.style.width = `${100 * zoom}%`;
     sharpen(box, current);
-    stage.scrollLeft = middle[0] * stage.scrollWidth - stage.clientWidth / 2;
-    stage.scrollTop = middle[1] * stage.scrollHeight - stage.clientHeight / 2;
+    scrollStage(middle);
     byId("zoom").textContent = `${zoom} ×`;
+  }
+  // Places in the enlarged frame, as shares of its width and height.
+  const wireMiddle = () => {
+    const { box: [left, top, width, height], ...frame } = frames[current.case];
+    return [(left + width / 2) / frame.width, (top + height / 2) / frame.height];
+  };
+  const shownMiddle = () => {
+    const stage = byId("stage");
+    return [(stage.scrollLeft + stage.clientWidth / 2) / stage.scrollWidth, (stage.scrollTop + stage.clientHeight / 2) / stage.scrollHeight];
+  };
+  function scrollStage([x, y]) {
+    const stage = byId("stage");
+    stage.scrollLeft = x * stage.scrollWidth - stage.clientWidth / 2;
+    stage.scrollTop = y * stage.scrollHeight - stage.clientHeight / 2;
   }
   byId("previous").addEventListener("click", () => step(-1));
   byId("next").addEventListener("click", () => step(1));

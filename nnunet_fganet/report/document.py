@@ -107,12 +107,7 @@ def read_run(root: Path) -> RunDocument:
     if not root.is_dir():
         raise InputError(f"{root} is not there, or no folder: name the --out of fganet compare or fganet ablate.")
     if not file.is_file():
-        reason = (
-            "its tables are not made yet: run the command that made it again, which goes on where it was"
-            if (root / RECORD_FILE).is_file()
-            else "so it is no run folder: name the --out of fganet compare or fganet ablate"
-        )
-        raise InputError(f"{root} holds no {SUMMARY_FILE}, {reason}.")
+        raise InputError(f"{root} holds no {SUMMARY_FILE}: {_what_is_missing(root)}.")
     summary = _read(file)
     for what in ("labels", "images"):
         if not Path(summary[what]).is_dir():
@@ -129,6 +124,17 @@ def read_run(root: Path) -> RunDocument:
 def in_time(case: str) -> tuple[str, int]:
     """Sort frames of a sequence in the order in which they were taken: by the last number of their names."""
     return split_at_last_number(case)
+
+
+def _what_is_missing(root: Path) -> str:
+    if (root / RECORD_FILE).is_file():
+        return "its tables are not made yet, so run the command that made it again, which goes on where it was"
+    if (root / "plans.json").is_file():
+        return (
+            "it is a single trained model, and a page is made of a run folder (fganet compare --networks fganet makes "
+            "one of FGA-Net alone)"
+        )
+    return "it is no run folder, so name the --out of fganet compare or fganet ablate"
 
 
 def _read(file: Path) -> dict[str, Any]:

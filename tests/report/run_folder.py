@@ -35,6 +35,11 @@ def tiny_frames() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {name: wire_frame(seed) for seed, name in enumerate([HOSTILE_CASE, *names[1:]])}
 
 
+def tiny_sequences() -> dict[str, str]:
+    """Sequences of these frames; one name is hostile."""
+    return {case: HOSTILE_SEQUENCE if number < 3 else case[:4] for number, case in enumerate(tiny_frames())}
+
+
 def predicted(label: np.ndarray, entry: str, number: int) -> np.ndarray:
     """A label with gaps (baseline: two, bga: one), a missed end and, in every third frame, false wire."""
     found = label.copy()

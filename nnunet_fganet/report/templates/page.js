@@ -15,7 +15,7 @@
   const figureText = (value, column) => {
     if (value === null) return "-";
     if (column.yes) return value ? "yes" : "no";
-    if (column.percent) return `${(100 * value).toFixed(1)} %`;
+    if (column.percent) return `${(100 * value).toFixed(1)}\u00a0%`;
     return Number.isInteger(value) ? String(value) : value.toFixed(1);
   };
 

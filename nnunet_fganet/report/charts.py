@@ -107,7 +107,8 @@ def calibration_curves(run: RunDocument) -> str | None:
     if not counts:
         return None
     drawing = svg.drawing(
-        "Share of wire among pixels of a probability", f"A line for each of {len(counts)} networks; diagonal: calibrated"
+        "Share of wire among pixels of a probability",
+        f"A line for each of {len(counts)} networks; diagonal: calibrated",
     )
     axes = svg.draw_axes(drawing, (0, 1), (0, 1), "predicted probability of wire, mean of the bin")
     svg.add(drawing, "polyline", "diagonal", points=axes.points((0, 1), (0, 1)))

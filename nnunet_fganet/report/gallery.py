@@ -57,7 +57,7 @@ class FrameFiles:
         found = read_frame(self.run.prediction_file(prediction))
         if not frame.shape == label.shape == found.shape:
             raise InputError(f"{image}, its label and its prediction differ in size: evaluate this run anew.")
-        [own] = [one for one in self._labels.classes if one.name == prediction.wire_class] or [None]
+        own = next((one for one in self._labels.classes if one.name == prediction.wire_class), None)
         if own is None:
             raise InputError(f"{label_file.parent} has no class {prediction.wire_class} any more: evaluate anew.")
         counted = np.ones(label.shape, bool) if self._labels.ignore is None else label != self._labels.ignore
@@ -129,9 +129,7 @@ def _pictures(masks: Masks) -> dict[str, Any]:
     return {
         "prediction": pictures.prediction_uri(masks.found),
         "errors": pictures.errors_uri(masks.label, masks.found),
-        "marks": [
-            {"kind": mark.kind, "x": mark.column, "y": mark.row, "r": round(mark.radius, 1)} for mark in marks
-        ],
+        "marks": [{"kind": mark.kind, "x": mark.column, "y": mark.row, "r": round(mark.radius, 1)} for mark in marks],
     }
 
 
@@ -177,5 +175,3 @@ def _thumbnail(files: FrameFiles, prediction: Prediction) -> dict[str, Any]:
     masks = files.read(prediction)
     uri = pictures.thumbnail_uri(masks.frame, masks.label, masks.found)
     return {"case": prediction.case, "uri": uri, "dice": prediction.dice, "entry": prediction.entry}
-
-

@@ -81,7 +81,8 @@ def _check(run: RunDocument, maps: list[Wanted]) -> None:
 def make_maps(run: RunDocument, files: FrameFiles, frames: list[list[Wanted]]) -> list[dict[str, Any]]:
     """Compute the maps, with progress on the terminal.
 
-    All maps are of the layer that the reference's default is: the last SDA of the decoder, and without SDA the same place.
+    All maps of a frame are of the layer that is the reference's default: the last SDA of the decoder, and without SDA
+    the same place.
 
     Returns
     -------

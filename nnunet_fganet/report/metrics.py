@@ -55,6 +55,4 @@ def number(value: Any) -> float:
 
 def as_figure(document: dict[str, Any]) -> Figure:
     """A figure of the summary."""
-    return Figure(
-        number(document["value"]), number(document["low"]), number(document["high"]), document["frames"]
-    )
+    return Figure(number(document["value"]), number(document["low"]), number(document["high"]), document["frames"])

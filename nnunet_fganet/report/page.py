@@ -69,8 +69,7 @@ def render_page(run: RunDocument, frames: int, maps: list[list[Wanted]]) -> str:
         heat=[charts.heat(step / 10) for step in range(11)],
         data=data,
         columns=[
-            {"title": shown.title, "percent": shown.percent, "yes": shown.key == "one_piece"}
-            for shown in OF_A_FRAME
+            {"title": shown.title, "percent": shown.percent, "yes": shown.key == "one_piece"} for shown in OF_A_FRAME
         ],
         pictured=len(cases),
         frames_of_each=frames,

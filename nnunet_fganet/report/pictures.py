@@ -89,7 +89,7 @@ def _fitted(picture: Colours, longest: int) -> Colours:
     if scale >= 1:
         return picture
     height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
-    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _shrunk(mask: Mask, shape: tuple[int, ...]) -> Mask:

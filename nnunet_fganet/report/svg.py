@@ -15,7 +15,12 @@ def drawing(title: str, description: str, height: float = HEIGHT) -> ElementTree
     """An empty picture, 360 units wide, that screen readers read out by its title and description."""
     svg = ElementTree.Element(
         "svg",
-        {"viewBox": f"0 0 {WIDTH} {height:g}", "role": "img", "aria-label": f"{title}. {description}", "class": "chart"},
+        {
+            "viewBox": f"0 0 {WIDTH} {height:g}",
+            "role": "img",
+            "aria-label": f"{title}. {description}",
+            "class": "chart",
+        },
     )
     text(svg, title, 0, 14, "chart-title")
     return svg

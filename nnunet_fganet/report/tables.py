@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nnunet_fganet.comparison.costs import Cost, Latency
@@ -35,7 +35,7 @@ class Table:
     name: str
     header: list[str]
     rows: list[list[Cell]]
-    entries: list[int | None] = field(default_factory=list)
+    entries: Sequence[int | None] = ()
 
     @property
     def numbered_rows(self) -> list[tuple[int | None, list[Cell]]]:
@@ -67,7 +67,9 @@ def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
 
 def difference_tables(run: RunDocument) -> list[Table]:
     """The reference minus each other entry; empty where there is none."""
-    numbered = [(number_, each) for number_, each in enumerate(run.summary["entries"]) if each["difference"] is not None]
+    numbered = [
+        (number_, each) for number_, each in enumerate(run.summary["entries"]) if each["difference"] is not None
+    ]
     if not numbered:
         return []
     tables = []
@@ -101,9 +103,7 @@ def cost_table(run: RunDocument) -> Table | None:
                     _scaled(cost.parameters / 1e6, 2),
                     _scaled(cost.multiply_accumulates / 1e9, 2),
                     _scaled(cost.paper_count / 1e9, 2),
-                    Cell(
-                        f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})", latency.milliseconds
-                    ),
+                    Cell(f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})", latency.milliseconds),
                     Cell(latency.dtype),
                 ]
             )

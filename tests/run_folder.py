@@ -70,9 +70,14 @@ def write_run(root: Path, frames: Frames, sequences: Mapping[str, str], models: 
         if models:
             arguments = {**FGANET["arch_kwargs"], **run.entry.arguments}
             write_model(folder.model(run), FGANET | {"arch_kwargs": arguments})
+            plans = json.loads((folder.model(run) / "plans.json").read_text())
+            plans["configurations"][run.configuration] = {"inherits_from": "2d", "fganet": {"seed": 0}}
+            (folder.model(run) / "plans.json").write_text(json.dumps(plans))
         _write_predictions(folder.validation(run), frames, run.entry.name)
     measured = {run: measure_run(folder, run, dataset, 1) for run in runs}
-    document = page.as_document(_findings(measured, dict(sequences)), folder, raw / "labelsTr", raw / "imagesTr", ".png")
+    document = page.as_document(
+        _findings(measured, dict(sequences)), folder, raw / "labelsTr", raw / "imagesTr", ".png"
+    )
     page.write_document(folder.root / "summary.json", document)
     return folder.root
 

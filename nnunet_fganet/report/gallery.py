@@ -1,5 +1,6 @@
 """The frames that the page shows: which, with their pictures, as data for the page's script."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,8 @@ SEQUENCES = 24
 """That are shown through time: those with the lowest mean Dice of the reference."""
 THUMBNAILS = 6
 """Of each of these sequences."""
+MARKS = 100
+"""Of a prediction, the largest: more cannot be told apart, and all are counted."""
 ROOM, LEAST_PART = 1.3, 0.25
 """Of small pictures: their side relative to the wire, and the least part of the frame that they show."""
 
@@ -105,7 +108,7 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
             "fold": prediction.run["fold"],
             "seed": prediction.run["seed"],
             "class": prediction.wire_class,
-            "values": [prediction.figures[shown.key] for shown in OF_A_FRAME],
+            "values": [_rounded(prediction.figures[shown.key]) for shown in OF_A_FRAME],
         }
         if prediction.case in cases:
             masks = files.read(prediction)
@@ -119,6 +122,10 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
     return {"rows": rows, "frames": frames}
 
 
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
 def _frame(frame: npt.NDArray[np.integer]) -> dict[str, Any]:
     height, width = frame.shape
     return {"width": width, "height": height, "image": pictures.frame_uri(frame), "labels": {}}
@@ -126,10 +133,12 @@ def _frame(frame: npt.NDArray[np.integer]) -> dict[str, Any]:
 
 def _pictures(masks: Masks) -> dict[str, Any]:
     marks = find_marks(masks.label, masks.found)
+    largest = sorted(marks, key=lambda mark: -mark.radius)[:MARKS]
     return {
         "prediction": pictures.prediction_uri(masks.found),
         "errors": pictures.errors_uri(masks.label, masks.found),
-        "marks": [{"kind": mark.kind, "x": mark.column, "y": mark.row, "r": round(mark.radius, 1)} for mark in marks],
+        "counts": Counter(mark.kind for mark in marks),
+        "marks": [{"kind": mark.kind, "x": mark.column, "y": mark.row, "r": round(mark.radius, 1)} for mark in largest],
     }
 
 

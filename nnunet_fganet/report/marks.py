@@ -4,12 +4,16 @@ All three are of one class in one frame, and stated in docs/report.md too.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from nnunet_fganet.evaluation.centreline import centreline
 from nnunet_fganet.evaluation.masks import Labels, Mask, as_masks
+
+Numbers = npt.NDArray[np.integer]
 
 BREAK, MISS, FALSE_WIRE = "break", "miss", "false"
 BRIDGE = 3
@@ -48,45 +52,75 @@ def find_marks(label: Labels, prediction: Labels) -> list[Mark]:
     """
     wire, found = as_masks(label, prediction)
     line = centreline(wire)
-    covered = _pieces(line & found)
+    return _breaks_and_misses(line, found) + _false_wires(wire, found)
+
+
+def _breaks_and_misses(line: Mask, found: Mask) -> list[Mark]:
+    """Judge every uncovered stretch of a centreline, each in a window of its own."""
+    covered = _pieces(line & found).numbers
+    gaps = _pieces(line & ~found)
     marks = []
-    for gap in _masks_of(_pieces(line & ~found)):
-        around = _grown(gap, 1)
-        sides = set(np.unique(covered[around])) - {0}
+    for number, box in enumerate(gaps.boxes, 1):
+        window = box.grown(BRIDGE + 1)
+        gap = gaps.numbers[window] == number
+        sides = set(np.unique(covered[window][_grown(gap, 1)])) - {0}
         if len(sides) > 1:
-            if not _is_bridged(gap, covered, sides, found):
-                marks.append(_mark(BREAK, gap))
+            if not _is_bridged(gap, covered[window], sides, found[window]):
+                marks.append(box.mark(BREAK))
         elif np.count_nonzero(gap) >= SHORTEST:
-            marks.append(_mark(MISS, gap))
-    for piece in _masks_of(_pieces(found)):
-        if np.count_nonzero(piece) >= SHORTEST and not (_grown(piece, 1) & wire).any():
-            marks.append(_mark(FALSE_WIRE, piece))
+            marks.append(box.mark(MISS))
     return marks
 
 
-def _is_bridged(gap: Mask, covered: np.ndarray, sides: set[int], found: Mask) -> bool:
+def _is_bridged(gap: Mask, covered: Numbers, sides: set[int], found: Mask) -> bool:
     """Whether predicted pixels near the gap join all covered stretches that it parts."""
-    near = _pieces(found & _grown(gap, BRIDGE))
+    near = _pieces(found & _grown(gap, BRIDGE)).numbers
     joined = [set(np.unique(near[covered == side])) - {0} for side in sides]
     return bool(set.intersection(*joined))
 
 
-def _pieces(mask: Mask) -> np.ndarray:
-    """Number the 8-connected pieces of a mask, from 1."""
-    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1]
+def _false_wires(wire: Mask, found: Mask) -> list[Mark]:
+    pieces = _pieces(found)
+    touching = set(np.unique(pieces.numbers[_grown(wire, 1)]))
+    return [
+        box.mark(FALSE_WIRE)
+        for number, (box, area) in enumerate(zip(pieces.boxes, pieces.areas, strict=True), 1)
+        if area >= SHORTEST and number not in touching
+    ]
 
 
-def _masks_of(pieces: np.ndarray) -> list[Mask]:
-    return [pieces == number for number in range(1, int(pieces.max(initial=0)) + 1)]
+class _Box(NamedTuple):
+    left: int
+    top: int
+    width: int
+    height: int
+
+    def grown(self, pixels: int) -> tuple[slice, slice]:
+        """Rows and columns of the box and so many pixels around it."""
+        return (
+            slice(max(self.top - pixels, 0), self.top + self.height + pixels),
+            slice(max(self.left - pixels, 0), self.left + self.width + pixels),
+        )
+
+    def mark(self, kind: str) -> Mark:
+        down, right = (self.height - 1) / 2, (self.width - 1) / 2
+        return Mark(kind, self.top + down, self.left + right, float(np.hypot(down, right)))
+
+
+class _Pieces(NamedTuple):
+    """8-connected pieces of a mask: their numbers, from 1, in its pixels; box and area of each."""
+
+    numbers: Numbers
+    boxes: list[_Box]
+    areas: list[int]
+
+
+def _pieces(mask: Mask) -> _Pieces:
+    _, numbers, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    rows = statistics[1:].tolist()
+    return _Pieces(numbers, [_Box(*row[:4]) for row in rows], [row[cv2.CC_STAT_AREA] for row in rows])
 
 
 def _grown(mask: Mask, pixels: int) -> Mask:
     size = 2 * pixels + 1
     return cv2.dilate(mask.astype(np.uint8), np.ones((size, size), np.uint8)).astype(bool)
-
-
-def _mark(kind: str, piece: Mask) -> Mark:
-    points = np.argwhere(piece)
-    low, high = points.min(axis=0), points.max(axis=0)
-    row, column = (low + high) / 2
-    return Mark(kind, float(row), float(column), float(np.hypot(*(high - low)) / 2))

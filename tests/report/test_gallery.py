@@ -1,5 +1,9 @@
 """Which frames have pictures, and what is shown of them."""
 
+import shutil
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -43,6 +47,20 @@ def test_false_and_missed_pixels_are_those_of_the_masks(run_folder):
         masks = files.read(each)
         assert each.figures["false_positive"] == np.count_nonzero(masks.found & ~masks.label)
         assert each.figures["false_negative"] == np.count_nonzero(masks.label & ~masks.found)
+
+
+def test_of_very_many_failures_the_largest_are_drawn_and_all_are_counted(run_folder, tmp_path):
+    own = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    run = read_run(own)
+    each = next(each for each in run.predictions if each.case == "seq1_000")
+    dots = np.zeros((96, 96), np.uint8)
+    dots[::4, :96] = np.arange(96) % 8 < 5
+    dots[:4, :40] = 1
+    cv2.imwrite(str(run.prediction_file(each)), dots)
+    row = next(row for row in gallery.payload(run, gallery.FrameFiles(run), {"seq1_000"})["rows"] if "marks" in row)
+    assert row["entry"] == each.entry
+    assert len(row["marks"]) == gallery.MARKS < row["counts"]["false"]
+    assert row["marks"][0]["r"] == max(mark["r"] for mark in row["marks"]) > 19
 
 
 @pytest.mark.parametrize(("rows", "columns"), [((10, 20), (30, 60)), ((0, 5), (0, 5)), ((195, 200), (90, 100))])

@@ -190,7 +190,7 @@
   function showCurrent() {
     if (!current) return;
     const layers = LAYERS.filter((layer) => byId(`layer-${layer}`).checked);
-    const count = (kind) => current.marks.filter((mark) => mark.kind === kind).length;
+    const count = (kind) => current.counts[kind] ?? 0;
     byId("viewer-title").textContent = `${current.case} · ${titles[current.entry]}`;
     byId("viewer-figures").textContent = [
       `sequence ${current.sequence}`,

@@ -21,6 +21,7 @@ COMMANDS = {
     "explain": "show what in a frame made a trained network call pixels wire",
     "compare": "train FGA-Net and other networks on equal terms, and compare them",
     "ablate": "train FGA-Net with and without its parts, and compare them",
+    "report": "make a page that shows what a comparison found, and where predictions fail",
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2

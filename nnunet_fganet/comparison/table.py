@@ -26,7 +26,7 @@ SHAPE_COLUMNS = {
     "tip_error": "tip error, px",
     "ece": "ECE",
 }
-_PERCENT = {*PAPER_COLUMNS, "cldice", "one_piece", "ece"}
+PERCENT = {*PAPER_COLUMNS, "cldice", "one_piece", "ece"}
 _LOWER_IS_BETTER = {metric.key for metric in METRICS if not metric.higher_is_better}
 NONE_FOUND = "none found"
 NOT_FLAT = "*"
@@ -52,7 +52,7 @@ def figure_cell(key: str, figure: Figure) -> str:
     """Value and interval, in per cent where the paper has it so; ``-`` where there is none."""
     if math.isnan(figure.value):
         return "-"
-    factor, digits = (100, 1) if key in _PERCENT else (1, 2)
+    factor, digits = (100, 1) if key in PERCENT else (1, 2)
     value = f"{factor * figure.value:.{digits}f}"
     if math.isnan(figure.low):
         return value
@@ -68,7 +68,7 @@ def difference_cell(key: str, figure: Figure) -> str:
     """The difference with its interval, or ``none found`` with the interval where that holds zero."""
     if math.isnan(figure.value) or math.isnan(figure.low):
         return "-"
-    factor, digits = (100, 1) if key in _PERCENT else (1, 2)
+    factor, digits = (100, 1) if key in PERCENT else (1, 2)
     interval = f"({factor * figure.low:+.{digits}f} to {factor * figure.high:+.{digits}f})"
     return f"{factor * figure.value:+.{digits}f} {interval}" if difference_found(figure) else f"{NONE_FOUND} {interval}"
 
@@ -173,6 +173,6 @@ def _numbers(figure: Figure) -> list[str]:
 def _headings(columns: Mapping[str, str]) -> list[str]:
     """Headings with their unit, and a mark where lower is better."""
     return [
-        title + (", %" if key in _PERCENT else "") + (f" {LOWER_IS_BETTER}" if key in _LOWER_IS_BETTER else "")
+        title + (", %" if key in PERCENT else "") + (f" {LOWER_IS_BETTER}" if key in _LOWER_IS_BETTER else "")
         for key, title in columns.items()
     ]

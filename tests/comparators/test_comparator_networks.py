@@ -259,5 +259,7 @@ for name in ("unet", "unetplusplus", "attention_unet", "deeplabv3plus", "cenet")
 @pytest.mark.slow
 def test_compile():
     """In a process of its own: torch's compile workers stay alive and disturb later forks."""
-    done = subprocess.run([sys.executable, "-c", COMPILE], cwd=Path(__file__).parents[1], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILE], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr

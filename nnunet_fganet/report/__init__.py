@@ -1,0 +1,1 @@
+"""One page that shows what a comparison found, and where and why predictions fail: ``fganet report``."""

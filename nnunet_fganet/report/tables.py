@@ -1,0 +1,189 @@
+"""The page's tables: cells with what sorts them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nnunet_fganet.comparison.costs import Cost, Latency
+from nnunet_fganet.comparison.progress import duration
+from nnunet_fganet.comparison.table import (
+    NOT_FLAT,
+    PAPER_COLUMNS,
+    SHAPE_COLUMNS,
+    difference_cell,
+    difference_found,
+    figure_cell,
+)
+from nnunet_fganet.report.document import RunDocument
+from nnunet_fganet.report.metrics import SHOWN, as_figure, number
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text and, where it is a number, what sorts it; ``style`` is a class of the style sheet."""
+
+    text: str
+    value: float | None = None
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table whose first column names the row; ``entries`` has the number of the entry of each row, for the filter."""
+
+    name: str
+    header: list[str]
+    rows: list[list[Cell]]
+    entries: Sequence[int | None] = ()
+
+    @property
+    def numbered_rows(self) -> list[tuple[int | None, list[Cell]]]:
+        """Rows with their entries."""
+        return list(zip(self.entries or [None] * len(self.rows), self.rows, strict=True))
+
+
+def figure_tables(run: RunDocument) -> list[Table]:
+    """The paper's columns, and what these do not see; the best of each column is marked."""
+    return [
+        _figures(run, name, columns)
+        for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS))
+    ]
+
+
+def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
+    shown = [one for one in SHOWN if one.key in columns]
+    entries = run.summary["entries"]
+    rows = [[Cell(_marked(entry))] for entry in entries]
+    for one in shown:
+        figures = [as_figure(entry["metrics"][one.key]) for entry in entries]
+        values = [figure.value for figure in figures if not math.isnan(figure.value)]
+        best = (max if one.higher_is_better else min)(values, default=math.nan)
+        for row, figure in zip(rows, figures, strict=True):
+            style = "best" if len(set(values)) > 1 and figure.value == best else ""
+            row.append(Cell(figure_cell(one.key, figure), _sorted_by(figure.value), style))
+    return Table(name, ["", *_headings(columns)], rows, list(range(len(entries))))
+
+
+def difference_tables(run: RunDocument) -> list[Table]:
+    """The reference minus each other entry; empty where there is none."""
+    numbered = [
+        (number_, each) for number_, each in enumerate(run.summary["entries"]) if each["difference"] is not None
+    ]
+    if not numbered:
+        return []
+    tables = []
+    for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS)):
+        rows = []
+        for _, entry in numbered:
+            row = [Cell(_marked(entry))]
+            for key in columns:
+                figure = as_figure(entry["difference"]["metrics"][key])
+                style = "found" if difference_found(figure) else "none-found"
+                row.append(Cell(difference_cell(key, figure), _sorted_by(figure.value), style))
+            rows.append(row)
+        tables.append(Table(name, ["", *_headings(columns)], rows, [number_ for number_, _ in numbered]))
+    return tables
+
+
+def cost_table(run: RunDocument) -> Table | None:
+    """What a frame costs with each network; None where that was not measured."""
+    rows, entries = [], []
+    seen: set[str] = set()
+    for index, entry in enumerate(run.summary["entries"]):
+        if entry["network"] in seen or entry["network"] not in run.summary["costs"]:
+            continue
+        seen.add(entry["network"])
+        document = run.summary["costs"][entry["network"]]
+        cost = Cost(**{**document, "latencies": tuple(Latency(**each) for each in document["latencies"])})
+        for latency in cost.latencies:
+            rows.append(
+                [
+                    Cell(f"{entry['title']}, {latency.how}"),
+                    _scaled(cost.parameters / 1e6, 2),
+                    _scaled(cost.multiply_accumulates / 1e9, 2),
+                    _scaled(cost.paper_count / 1e9, 2),
+                    Cell(f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})", latency.milliseconds),
+                    Cell(latency.dtype),
+                ]
+            )
+            entries.append(index)
+    header = ["", "parameters, M", "GMAC", "the paper's count, G", "ms a frame", "computed in"]
+    return Table("Cost of a frame", header, rows, entries) if rows else None
+
+
+def training_table(run: RunDocument) -> Table:
+    """A row for each training."""
+    rows, entries = [], []
+    for index, entry in enumerate(run.summary["entries"]):
+        for each in entry["runs"]:
+            curves, flatness = each["curves"], each["flatness"]
+            seconds = sum(curves["seconds"])
+            fall = number(flatness["fall"])
+            last = number(curves["train_loss"][-1]) if curves["train_loss"] else math.nan
+            rows.append(
+                [
+                    Cell(entry["title"]),
+                    Cell(str(each["fold"]), each["fold"]),
+                    Cell(str(each["seed"]), each["seed"]),
+                    Cell(str(len(curves["train_loss"])), len(curves["train_loss"])),
+                    Cell(duration(seconds), seconds),
+                    _scaled(last, 3),
+                    _scaled(100 * fall, 1),
+                    Cell(flatness["verdict"], style="" if flatness["is_flat"] else "warning"),
+                ]
+            )
+            entries.append(index)
+    header = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
+    return Table("Trainings", header, rows, entries)
+
+
+def paper_table(run: RunDocument) -> Table | None:
+    """The paper's own rows, marked as such."""
+    keys = [*PAPER_COLUMNS, "gflops", "milliseconds"]
+    rows = [
+        [Cell(f"{row['title']} (paper)"), *(_scaled(number(row[key]), 2) for key in keys)]
+        for row in run.summary["paper"]
+    ]
+    header = ["", *(f"{title}, %" for title in PAPER_COLUMNS.values()), "its count, G", "ms a frame"]
+    return Table("The paper's own figures", header, rows) if rows else None
+
+
+def provenance(run: RunDocument) -> list[tuple[str, str]]:
+    """What data, plans and versions made the run: names and what they are."""
+    summary = run.summary
+    facts: dict[str, Any] = {
+        "run folder": run.root.resolve(),
+        **{name.replace("_", " "): value for name, value in summary["terms"].items() if name not in ("kind", "patch")},
+        "patch": " x ".join(map(str, summary["terms"]["patch"])),
+        "folds": summary["selection"]["folds"],
+        "seeds": summary["selection"]["seeds"],
+        "intervals resample": f"{summary['selection']['by']}s",
+        "frames": summary["frames"],
+        "images": summary["images"],
+        "labels": summary["labels"],
+        "latencies measured on": summary.get("machine"),
+    }
+    return [(name, _listed(value)) for name, value in facts.items() if value is not None]
+
+
+def _marked(entry: Mapping[str, Any]) -> str:
+    """Title of a row; marked as in the terminal's tables where a training's loss had not become flat."""
+    waiting = any(not run["flatness"]["is_flat"] for run in entry["runs"])
+    return f"{entry['title']} {NOT_FLAT}" if waiting else entry["title"]
+
+
+def _listed(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
+
+
+def _headings(columns: Mapping[str, str]) -> list[str]:
+    return [one.heading for one in SHOWN if one.key in columns]
+
+
+def _scaled(value: float, digits: int) -> Cell:
+    return Cell("-") if math.isnan(value) else Cell(f"{value:.{digits}f}", value)
+
+
+def _sorted_by(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,99 @@
+"""Which frames have pictures, and what is shown of them."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from nnunet_fganet.demo.picture import evenly_spaced
+from nnunet_fganet.errors import InputError
+from nnunet_fganet.report import gallery
+from nnunet_fganet.report.document import Prediction, read_run
+from nnunet_fganet.report.metrics import OF_A_FRAME
+
+
+def prediction(entry: int, case: str, dice: float, cldice: float = 0.5) -> Prediction:
+    return Prediction(entry, {}, {"case": case, "class": "guidewire", "dice": dice, "cldice": cldice})
+
+
+def test_the_worst_and_the_best_of_every_entry_have_pictures():
+    first = [prediction(0, f"case{number}", number / 10) for number in range(10)]
+    second = [prediction(1, f"case{number}", abs(number - 5) / 10) for number in range(10)]
+    assert gallery.pictured_cases(first, 1) == {"case0", "case9"}
+    assert gallery.pictured_cases(first + second, 1) == {"case0", "case9", "case5"}
+    assert len(gallery.pictured_cases(first, 99)) == 10
+
+
+def test_equal_dice_is_decided_by_cldice_and_several_seeds_count_as_one_frame():
+    frames = [prediction(0, "a", 0.5, 0.2), prediction(0, "b", 0.5, 0.1), prediction(0, "b", 0.5, 0.15)]
+    assert gallery.pictured_cases([*frames, prediction(0, "c", 0.9)], 1) == {"b", "c"}
+
+
+def test_rows_are_worst_first_and_only_chosen_frames_have_pictures(run_folder):
+    run = read_run(run_folder)
+    data = gallery.payload(run, gallery.FrameFiles(run), {"seq1_000", "seq2_001"})
+    dice = [row["values"][0] for row in data["rows"]]
+    assert dice == sorted(dice) and len(dice) == 27
+    assert {row["case"] for row in data["rows"] if "errors" in row} == {"seq1_000", "seq2_001"} == set(data["frames"])
+    assert all(len(row["values"]) == len(OF_A_FRAME) for row in data["rows"])
+
+
+def test_false_and_missed_pixels_are_those_of_the_masks(run_folder):
+    run = read_run(run_folder)
+    files = gallery.FrameFiles(run)
+    for each in run.predictions:
+        masks = files.read(each)
+        assert each.figures["false_positive"] == np.count_nonzero(masks.found & ~masks.label)
+        assert each.figures["false_negative"] == np.count_nonzero(masks.label & ~masks.found)
+
+
+def test_of_very_many_failures_the_largest_are_drawn_and_all_are_counted(run_folder, tmp_path):
+    own = Path(shutil.copytree(run_folder, tmp_path / "run"))
+    run = read_run(own)
+    each = next(each for each in run.predictions if each.case == "seq1_000")
+    dots = np.zeros((96, 96), np.uint8)
+    dots[::4, :96] = np.arange(96) % 8 < 5
+    dots[:4, :40] = 1
+    cv2.imwrite(str(run.prediction_file(each)), dots)
+    row = next(row for row in gallery.payload(run, gallery.FrameFiles(run), {"seq1_000"})["rows"] if "marks" in row)
+    assert row["entry"] == each.entry
+    assert len(row["marks"]) == gallery.MARKS < row["counts"]["false"]
+    assert row["marks"][0]["r"] == max(mark["r"] for mark in row["marks"]) > 19
+
+
+@pytest.mark.parametrize(("rows", "columns"), [((10, 20), (30, 60)), ((0, 5), (0, 5)), ((195, 200), (90, 100))])
+def test_a_box_around_the_wire_holds_it_and_lies_in_the_frame(rows, columns):
+    wire = np.zeros((200, 120), bool)
+    wire[slice(*rows), slice(*columns)] = True
+    left, top, width, height = gallery.wire_box(wire)
+    assert width == height >= 50
+    assert 0 <= left <= columns[0] and columns[1] <= left + width <= 120
+    assert 0 <= top <= rows[0] and rows[1] <= top + height <= 200
+
+
+def test_a_wire_through_the_whole_frame_or_none_is_shown_in_the_whole_frame():
+    wire = np.zeros((200, 120), bool)
+    assert gallery.wire_box(wire) == [0, 0, 120, 200]
+    wire[:, 60] = True
+    assert gallery.wire_box(wire) == [0, 0, 120, 200]
+
+
+def test_sequences_come_worst_first_with_pictures_through_time(run_folder):
+    run = read_run(run_folder)
+    shown = gallery.sequences_of(run, gallery.FrameFiles(run))
+    assert len(shown) == 3
+    assert [one["dice"] for one in shown] == sorted(one["dice"] for one in shown)
+    own = next(one for one in shown if one["name"] == "seq2")
+    assert [thumbnail["case"] for thumbnail in own["thumbnails"]] == [f"seq2_{number:03d}" for number in range(3)]
+    assert evenly_spaced(list(range(70)), gallery.THUMBNAILS)[-1] == 69
+
+
+def test_a_class_that_the_data_set_lost_is_named(run_folder):
+    run = read_run(run_folder)
+    files = gallery.FrameFiles(run)
+    found = run.predictions[0]
+    other = Prediction(found.entry, found.run, {**found.figures, "class": "catheter"})
+    with pytest.raises(InputError, match="has no class catheter any more"):
+        files.read(other)

@@ -118,7 +118,9 @@ class _Pieces(NamedTuple):
 def _pieces(mask: Mask) -> _Pieces:
     _, numbers, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     rows = statistics[1:].tolist()
-    return _Pieces(numbers, [_Box(*row[:4]) for row in rows], [row[cv2.CC_STAT_AREA] for row in rows])
+    return _Pieces(
+        numbers.astype(np.int32, copy=False), [_Box(*row[:4]) for row in rows], [row[cv2.CC_STAT_AREA] for row in rows]
+    )
 
 
 def _grown(mask: Mask, pixels: int) -> Mask:

@@ -14,8 +14,9 @@ from nnunet_fganet.report.document import Prediction, RunDocument, in_time
 from nnunet_fganet.report.metrics import SHOWN, Shown, number
 
 COLOURS = 8
-"""Colours that the style sheet has; further entries repeat them with another dash."""
-DASHES = ("", "6 3", "2 3")
+"""Colours that the style sheet has."""
+DASHES = ("", "7 3", "2 3")
+"""Of lines: neighbours differ in more than colour, and 24 entries in one or the other."""
 _BAR_LEFT, _BAR_RIGHT, _BAR_ROW = 4, 300, 34
 _CELL, _ROW = 12, 18
 _SCALE = matplotlib.colormaps["cividis"]
@@ -82,7 +83,7 @@ def _curves(run: RunDocument, key: str, title: str) -> str:
     margin = 0.04 * (high - low) or 0.5
     epochs = max((len(curve) for _, _, curve in lines), default=1)
     drawing = svg.drawing(title, f"{len(lines)} trainings over {epochs} epochs, from {high:.3g} to {low:.3g}")
-    axes = svg.draw_axes(drawing, (1, max(epochs, 2)), (low - margin, high + margin), "epoch")
+    axes = svg.draw_axes(drawing, (1, max(epochs, 2)), (low - margin, high + margin), "epoch", whole=True)
     for entry, name, curve in lines:
         _line(drawing, axes, entry, name, range(1, len(curve) + 1), curve)
     return svg.as_text(drawing)
@@ -92,7 +93,7 @@ def _line(
     parent: ElementTree.Element, axes: svg.Axes, entry: int, name: str, xs: Sequence[float], ys: Sequence[float]
 ) -> None:
     group = svg.add(parent, "g", f"entry e{entry % COLOURS}", data_entry=str(entry))
-    dash = DASHES[entry // COLOURS % len(DASHES)]
+    dash = DASHES[entry % len(DASHES)]
     line = svg.add(group, "polyline", "line", points=axes.points(xs, ys), stroke_dasharray=dash or "none")
     ElementTree.SubElement(line, "title").text = name
 

@@ -8,7 +8,8 @@ import numpy as np
 
 WIDTH, HEIGHT = 360, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 26, 36
-_STEPS = (1, 2, 2.5, 5, 10)
+_STEPS = (1, 2, 5, 10)
+_PARTS = 6
 
 
 def drawing(title: str, description: str, height: float = HEIGHT) -> ElementTree.Element:
@@ -66,23 +67,30 @@ class Axes:
 
 
 def draw_axes(
-    svg: ElementTree.Element, x_range: tuple[float, float], y_range: tuple[float, float], x_name: str
+    svg: ElementTree.Element,
+    x_range: tuple[float, float],
+    y_range: tuple[float, float],
+    x_name: str,
+    whole: bool = False,
 ) -> Axes:
-    """Draw two axes with their ticks and the name of the horizontal one (the vertical one is the chart's title)."""
+    """Draw two axes with their ticks and the name of the horizontal one (the vertical one is the chart's title).
+
+    Where ``whole`` is true the horizontal one counts something: ticks are whole numbers.
+    """
     axes = Axes(x_range, y_range)
     for value in ticks(*y_range):
         y = axes.y(value)
         add(svg, "line", "grid", x1=str(_LEFT), x2=str(WIDTH - _RIGHT), y1=f"{y:.1f}", y2=f"{y:.1f}")
         text(svg, f"{value:g}", _LEFT - 6, y + 4, "tick", text_anchor="end")
-    for value in ticks(*x_range):
+    for value in ticks(*x_range, 1 if whole else 0):
         text(svg, f"{value:g}", axes.x(value), HEIGHT - _BOTTOM + 15, "tick", text_anchor="middle")
     text(svg, x_name, (WIDTH + _LEFT - _RIGHT) / 2, HEIGHT - 4, "tick", text_anchor="middle")
     return axes
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers that divide a range into at most six parts; never -0."""
-    rough = (high - low) / most
+def ticks(low: float, high: float, least_step: float = 0) -> list[float]:
+    """Round numbers, at least so far apart, that divide a range into about six parts at most; never -0."""
+    rough = max((high - low) / _PARTS, least_step)
     power = 10.0 ** np.floor(np.log10(rough))
     step = next(power * factor for factor in _STEPS if power * factor >= rough * (1 - 1e-9))
     first, last = np.ceil(low / step - 1e-9), np.floor(high / step + 1e-9)

@@ -58,9 +58,10 @@ def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
     for one in shown:
         figures = [as_figure(entry["metrics"][one.key]) for entry in entries]
         values = [figure.value for figure in figures if not math.isnan(figure.value)]
+        tied = len({one.text(value) for value in values}) < 2
         best = (max if one.higher_is_better else min)(values, default=math.nan)
         for row, figure in zip(rows, figures, strict=True):
-            style = "best" if len(set(values)) > 1 and figure.value == best else ""
+            style = "best" if not tied and one.text(figure.value) == one.text(best) else ""
             row.append(Cell(figure_cell(one.key, figure), _sorted_by(figure.value), style))
     return Table(name, ["", *_headings(columns)], rows, list(range(len(entries))))
 

@@ -34,6 +34,11 @@ def test_ticks_are_round_and_within_the_range(low, width):
     assert "-0" not in [f"{tick:g}" for tick in found]
 
 
+def test_epochs_are_counted_in_whole_numbers():
+    assert svg.ticks(1, 3, least_step=1) == [1, 2, 3]
+    assert svg.ticks(1, 16, least_step=1) == [5, 10, 15]
+
+
 def test_bars_are_as_long_as_their_values(run):
     by_title = {of_class(parsed(chart), "chart-title")[0].text: parsed(chart) for chart in charts.metric_bars(run)}
     dice = [entry["metrics"]["dice"]["value"] for entry in run.summary["entries"]]

@@ -25,8 +25,9 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 _SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 
-# With fewer channels to read the transforms of Winograd's convolution cost more than it saves, and on
-# images of fewer tiles so does reading its weights, of which there are four times as many.
+# With fewer channels, of input and output on the (geometric) average, the transforms of Winograd's
+# convolution cost more than it saves (benchmarks/convolutions.py), and on images of fewer tiles so does
+# reading its weights, of which there are four times as many.
 WINOGRAD_CHANNELS = 64
 WINOGRAD_TILES = 16
 

@@ -109,10 +109,10 @@ def test_packed_convolution(monkeypatch, kernel_size, stride, groups, packed):
 @pytest.mark.parametrize("bias", [True, False])
 @torch.no_grad()
 def test_winograd_convolution(activation, slope, size, bias):
-    conv = torch.nn.Conv2d(64, 18, 3, padding=1, bias=bias)
+    conv = torch.nn.Conv2d(256, 18, 3, padding=1, bias=bias)
     ready = pack_convolution(conv, activation, torch.float32)
     assert type(ready) is WinogradConv2d
-    x = torch.randn(2, 64, *size).contiguous(memory_format=torch.channels_last)
+    x = torch.randn(2, 256, *size).contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(ready(x), functional.leaky_relu(conv(x), slope), rtol=1e-4, atol=1e-4)
 
 

@@ -41,13 +41,13 @@ class Candidate:
 def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str], None]) -> Iterator[Row]:
     """Measure all candidates on frames of all sizes, the reference first; ``say`` hears what is left out."""
     network = trained_like_network().to(device)
-    candidates = list(_candidates(device, say))
-    throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in candidates}
+    chosen = list(candidates(device, say))
+    throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in chosen}
     for size in sizes:
         image = frame_and_label(size)[0].to(device)
         flops = count_operations(network, 1, (size, size)).flops
         reference = None
-        for candidate in candidates:
+        for candidate in chosen:
             measured = measure(partial(candidate.build, network, image), runs, device)
             reference = reference or measured
             yield make_row(
@@ -70,7 +70,8 @@ def mask_agreement(logits: torch.Tensor, reference: torch.Tensor) -> float:
     return int((wire & expected).sum()) / either if either else 1.0
 
 
-def _candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
+def candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
+    """Yield what can be measured on ``device``, the reference first; ``say`` hears what is left out, and why."""
     yield Candidate("reference", torch.float32, "torchvision", _eager("torchvision"))
     for backend, entry in BACKENDS.items():
         if backend != "torchvision" and entry.supports(device, torch.float32):

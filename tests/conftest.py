@@ -15,6 +15,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: what is wrong shows early. Slow ones of a file share trained models: one process runs them."""
     items.sort(key=lambda item: "slow" in item.keywords)
@@ -36,6 +37,7 @@ class NNUNetFolders:
             "nnUNet_results": str(self.results),
             "nnUNet_def_n_proc": "1",
             "nnUNet_n_proc_DA": "1",
+            "OMP_NUM_THREADS": "1",  # tests run side by side, and these networks are tiny
         }
 
     def popen(self, command: str, *arguments: str, **environment: str) -> subprocess.Popen:

@@ -103,7 +103,7 @@ def test_a_frame_without_a_wire_is_explained_by_its_strongest_logits(tmp_path, f
 def test_a_trained_model_looks_at_the_wire(shared_nnunet, tmp_path):
     """Trained by the stock command until it finds wires; the map is strongest where the wire is."""
     write_dataset(shared_nnunet.raw, {"background": 0, "guidewire": [1, 1]}, regions=True)
-    small = ("--widths", "8", "16", "16", "16", "--batch", "2", "--iterations", "30", "--epochs", "4")
+    small = ("--workers", "1", "--widths", "8", "16", "16", "16", "--batch", "2", "--iterations", "30", "--epochs", "3")
     shared_nnunet.run("fganet", "plan", str(DATASET_ID), *small)
     shared_nnunet.run("nnUNetv2_train", str(DATASET_ID), "2d", "0", *TRAINER)
     model = shared_nnunet.results / DATASET_NAME / "nnUNetTrainerFGANet__nnUNetFGANetPlans__2d"

@@ -20,7 +20,7 @@ MODEL = ("-tr", "nnUNetTrainerComparator", "-device", "cpu", "-p", "nnUNetFGANet
 
 def test_trained_and_predicted(nnunet, tmp_path):
     write_dataset(nnunet.raw, REGION["labels"], regions=True)
-    small = ("--widths", "8", "16", "16", "--batch", "2", "--epochs", "1", "--iterations", "2")
+    small = ("--workers", "1", "--widths", "8", "16", "16", "--batch", "2", "--epochs", "1", "--iterations", "2")
     nnunet.run("fganet", "plan", D, *small)
     folder = nnunet.preprocessed / DATASET_NAME
     plans, dataset = (json.loads((folder / name).read_text()) for name in ("nnUNetFGANetPlans.json", "dataset.json"))

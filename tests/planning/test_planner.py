@@ -14,7 +14,8 @@ from nnunet_fganet.planning.planner import fitted_patch, stages_that_divide
 from nnunet_fganet.planning.wire_width import largest_radius, skeleton_iterations
 
 REGION = {"background": 0, "guidewire": [1, 1]}
-PLAN = ("plan", str(DATASET_ID), "--widths", "8", "16", "16", "--batch", "2", "--epochs", "2", "--iterations", "3")
+SMALL = ("--widths", "8", "16", "16", "--batch", "2", "--epochs", "2", "--iterations", "3")
+PLAN = ("plan", str(DATASET_ID), "--workers", "1", *SMALL)
 
 
 @pytest.fixture

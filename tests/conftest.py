@@ -15,12 +15,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Files whose slow tests share what one of them prepares for minutes: one process runs them all.
+SHARING = ("test_gpu_script", "test_page_in_browser", "test_stock_commands")
+
+
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is wrong shows early. Slow ones of a file share trained models: one process runs them."""
+    """Fast tests first: what is wrong shows early."""
     items.sort(key=lambda item: "slow" in item.keywords)
     for item in items:
-        if "slow" in item.keywords:
+        if "slow" in item.keywords and item.path.stem in SHARING:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -52,16 +52,17 @@ def test_options_are_stored_in_the_plans(nnunet, dataset):
 
 
 @pytest.mark.slow
-def test_planning_again(nnunet, dataset):
+def test_planning_again(nnunet, dataset, capsys):
     """The same plans are no change, other plans need --force, other splits a new start."""
-    nnunet.run("fganet", *PLAN)
-    assert "--force" in nnunet.run("fganet", *PLAN, "--alpha", "0.1", code=2)
+    assert main([*PLAN]) == 0
+    assert main([*PLAN, "--alpha", "0.1"]) == 2
+    assert "--force" in capsys.readouterr().err
     assert plans_of(nnunet)["configurations"]["2d"]["fganet"]["alpha"] == 0.25
-    nnunet.run("fganet", *PLAN)
+    assert main([*PLAN]) == 0
     splits = json.loads((dataset / "splits_final.json").read_text())
     (dataset / "splits_final.json").write_text(json.dumps(splits[::-1]))
-    output = nnunet.run("fganet", *PLAN, "--force", code=2)
-    assert "splits_final.json belongs to an earlier conversion" in output
+    assert main([*PLAN, "--force"]) == 2
+    assert "splits_final.json belongs to an earlier conversion" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

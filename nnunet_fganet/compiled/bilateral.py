@@ -99,7 +99,7 @@ def _loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
     numbers = np.float32 if dtype == torch.float32 else np.uint16
 
-    @loop
+    @loop(str(dtype))
     def rows_of_images(data: Any) -> None:
         a = carray(data, ARGUMENTS + 7, np.int64)
         batch, height, width, channels = a[2], a[3], a[4], a[5]

@@ -1,45 +1,89 @@
 """How this package compiles its loops with Numba.
 
 What is compiled is kept for the next process in the user's cache folder: Numba's default, beside the
-source, would leave files in ``site-packages`` that uninstalling does not know of.
+source, would leave files in ``site-packages`` that uninstalling does not know of. Where there is no
+folder to write to, every process compiles for itself.
 """
 
+import hashlib
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numba
+from llvmlite.binding import get_host_cpu_name
 
 _ARITHMETIC = {"contract", "nsz"}  # products and sums in one step; NaN and infinity keep their meaning
+_NEEDED_BYTES = 2**20  # of free space in the cache folder; all loops take a tenth of that
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function for use in loops, at its first call."""
-    with _user_cache():
-        return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_ARITHMETIC)(function)
+    """Compile a function that loops and entries call; it becomes part of them."""
+    return numba.njit(nogil=True, error_model="numpy", fastmath=_ARITHMETIC)(function)
 
 
 def compiled_sums(function: Callable[..., Any]) -> Any:
     """Compile as :func:`compiled` does, with sums in any order, so that they are vectorised too."""
-    with _user_cache():
-        return numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_ARITHMETIC | {"reassoc"})(function)
+    return numba.njit(nogil=True, error_model="numpy", fastmath=_ARITHMETIC | {"reassoc"})(function)
 
 
-def loop(function: Callable[[Any], None]) -> Any:
-    """Compile a loop for :func:`nnunet_fganet.compiled.threads.run_parts`, at once."""
-    with _user_cache():
-        return numba.cfunc("void(voidptr)", cache=True, error_model="numpy")(function)
+def entry(function: Callable[..., Any]) -> Any:
+    """Compile a function that Python calls, at its first call."""
+    with _cache() as keeps:
+        return numba.njit(nogil=True, cache=keeps, error_model="numpy", fastmath=_ARITHMETIC)(function)
+
+
+def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:
+    """Compile a loop for :func:`nnunet_fganet.compiled.threads.run_parts`, at once.
+
+    ``dtype`` names what its arrays hold: loops of one source and several dtypes are kept apart by it.
+    """
+
+    def compile_loop(function: Callable[[Any], None]) -> Any:
+        # Numba numbers the entries of one name without a lock: two processes that compile for two
+        # dtypes at once could each keep their code under the other's number.
+        function.__qualname__ += f"_{dtype}"
+        with _cache() as keeps:
+            return numba.cfunc("void(voidptr)", cache=keeps, error_model="numpy")(function)
+
+    return compile_loop
 
 
 @contextmanager
-def _user_cache() -> Iterator[None]:
-    """Let Numba choose the user's cache folder for what is decorated meanwhile; ``NUMBA_CACHE_DIR`` goes first."""
+def _cache() -> Iterator[bool]:
+    """Let Numba choose our cache folder for what is decorated meanwhile; yields whether there is one."""
     chosen = numba.config.CACHE_DIR
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nnunet_fganet"
-    numba.config.CACHE_DIR = chosen or str(folder)
+    folder = _cache_folder(chosen)
+    numba.config.CACHE_DIR = folder or chosen
     try:
-        yield
+        yield folder is not None
     finally:
         numba.config.CACHE_DIR = chosen
+
+
+@cache
+def _cache_folder(chosen: str) -> str | None:
+    """Folder for what this version compiles on this processor, in ``chosen`` (``NUMBA_CACHE_DIR``) if that is given.
+
+    Numba itself looks at a function's own file, not at those of the functions that it calls.
+    """
+    version = hashlib.sha256(get_host_cpu_name().encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        version.update(source.read_bytes())
+    try:
+        parent = Path(chosen) if chosen else _user_caches() / "nnunet_fganet"
+        folder = parent / version.hexdigest()[:16]
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_NEEDED_BYTES))
+    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+        return None
+    return str(folder)
+
+
+def _user_caches() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

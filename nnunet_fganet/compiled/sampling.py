@@ -80,7 +80,7 @@ def sample_gradients(
     # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
     # two threads write to one place.
     slices = max(1, min(-(-torch.get_num_threads() // images), channels // _FEWEST_CHANNELS))
-    rows_gradient = torch.zeros(pixels, channels)
+    rows_gradient = rows.new_zeros(pixels, channels, dtype=torch.float32)
     offset_gradient = offset.new_zeros(slices, *offset.shape)
     mask_gradient = None if mask is None else mask.new_zeros(slices, *mask.shape)
     addresses = [
@@ -207,7 +207,7 @@ def _sample_loop(dtype: torch.dtype) -> Any:
     """Compile the loop of :func:`sample_columns`."""
     numbers = _NUMBERS[dtype]
 
-    @loop
+    @loop(str(dtype))
     def samples(data: Any) -> None:
         a = carray(data, ARGUMENTS + 11, np.int64)
         height, width, taps, channels, total, first, pixels = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
@@ -229,7 +229,7 @@ def _gradient_loop(dtype: torch.dtype) -> Any:
     """Compile the loop of :func:`sample_gradients`: a part is a slice of an image's channels."""
     numbers = _NUMBERS[dtype]
 
-    @loop
+    @loop(str(dtype))
     def gradients(data: Any) -> None:
         a = carray(data, ARGUMENTS + 13, np.int64)
         height, width, taps, channels, total, slices = a[2], a[3], a[4], a[5], a[6], a[7]

@@ -216,7 +216,7 @@ def _activate(pixel: Array, bias: Array, slope: np.float32) -> None:
 def _to_tiles_loop() -> Any:
     """Compile the loop over rows of tiles: image to transformed tiles."""
 
-    @loop
+    @loop("float32")
     def to_tiles(data: Any) -> None:
         a = carray(data, ARGUMENTS + 8, np.int64)
         images, height, width, first, block, channels = a[2], a[3], a[4], a[5], a[6], a[7]
@@ -237,7 +237,7 @@ def _to_tiles_loop() -> Any:
 def _from_tiles_loop() -> Any:
     """Compile the loop over rows of tiles: transformed tiles to image."""
 
-    @loop
+    @loop("float32")
     def from_tiles(data: Any) -> None:
         a = carray(data, ARGUMENTS + 10, np.int64)
         images, height, width, first, block, channels = a[2], a[3], a[4], a[5], a[6], a[7]

@@ -27,8 +27,8 @@ class AutomaticInference:
     def __call__(self, network: FGANet, x: torch.Tensor) -> torch.Tensor | None:
         """Logits ``(batch, num_classes, H, W)``; None where the network itself must compute.
 
-        That is in training, with gradients or deep supervision, while a graph is recorded, away from
-        the CPU, and while somebody listens to its layers (hooks).
+        That is in training (of any layer: Monte-Carlo dropout), with gradients or deep supervision, while
+        a graph is recorded, away from the CPU, and while somebody listens to its layers (hooks).
         """
         if network.training:
             self._prepared = self._versions = None
@@ -39,11 +39,13 @@ class AutomaticInference:
         if versions is None:
             return None
         if self._prepared is None or versions != self._versions:
+            is_first = self._prepared is None
             start = time.perf_counter()
             self._prepared = optimize_for_inference(network, network.compute_dtypes.get("cpu", torch.float32))
             self._versions = versions
             dtype = str(self._prepared.dtype).removeprefix("torch.")
-            print(f"FGA-Net prepared for inference in {dtype} ({time.perf_counter() - start:.1f} s)", flush=True)
+            if is_first:  # with several folds the weights change before every frame
+                print(f"FGA-Net prepared for inference in {dtype} ({time.perf_counter() - start:.1f} s)", flush=True)
         return self._prepared(x)
 
     @staticmethod
@@ -51,4 +53,6 @@ class AutomaticInference:
         recording = torch.is_grad_enabled() or torch.jit.is_tracing()
         if recording or x.device.type != "cpu" or x.dtype != torch.float32 or network.decoder.deep_supervision:
             return False
-        return not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+        return not any(
+            module.training or module._forward_hooks or module._forward_pre_hooks for module in network.modules()
+        )

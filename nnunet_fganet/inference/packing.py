@@ -60,7 +60,7 @@ class PackedConv2d(nn.Module):
         self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         # oneDNN packs 1 x 1 weights for large images; small ones then take up to 17 times as long.
         packable = conv.kernel_size != (1, 1)
-        self.packed = packable and weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self.packed = packable and weight.device.type == "cpu" and _onednn_computes(dtype)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight, self.padding, self.stride, self.dilation, self.groups
@@ -77,6 +77,17 @@ class PackedConv2d(nn.Module):
             )
         out = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         return _ACTIVATIONS[self.activation](out)
+
+
+def _onednn_computes(dtype: torch.dtype) -> bool:
+    """Whether oneDNN is there and has convolutions of ``dtype`` for this processor (bfloat16: not for each)."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if dtype == torch.float16:
+        return bool(torch.ops.mkldnn._is_mkldnn_fp16_supported())
+    return dtype == torch.float32
 
 
 class WinogradConv2d(nn.Module):
@@ -97,7 +108,7 @@ class WinogradConv2d(nn.Module):
         self.plain = PackedConv2d(conv, activation, torch.float32)
         self.slope = _SLOPES[activation]
         self.weight = transformed_weight(conv.weight.detach())
-        self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
+        self.bias = self.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
@@ -111,9 +122,8 @@ class WinogradConv2d(nn.Module):
 def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     """Whether Winograd's convolution computes this one, and sooner."""
     plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    return (
-        plain and conv.in_channels >= WINOGRAD_CHANNELS and dtype == torch.float32 and conv.weight.device.type == "cpu"
-    )
+    wide = conv.in_channels * conv.out_channels >= WINOGRAD_CHANNELS**2
+    return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
 
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:

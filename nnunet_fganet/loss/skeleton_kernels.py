@@ -8,14 +8,14 @@ inner loop here runs along a row and without branches, so that the compiler vect
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled
+from nnunet_fganet.compiled.decorators import compiled, entry
 
 Plane = NDArray[np.float32]
 Row = NDArray[np.float32]
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@compiled
+@entry
 def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
     """Write the soft skeleton of ``x`` ``(height, width)`` into ``skeleton``."""
     image, eroded = x.copy(), np.empty_like(x)
@@ -32,7 +32,7 @@ def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
         image, eroded = eroded, image
 
 
-@compiled
+@entry
 def skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: Plane) -> None:
     """Write the gradient for ``x`` into ``x_gradient``, from that for its skeleton (overwritten).
 

@@ -104,8 +104,10 @@ def deform_conv2d(
     Raises
     ------
     ValueError
-        ``backend`` is not known, or does not support the device or dtype of ``x``.
+        ``backend`` is not known, or does not support the device or dtype of ``x``; ``offset`` or ``mask``
+        does not fit ``x`` and ``weight``.
     """
+    _check_shapes(x, offset, weight, mask)
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
@@ -114,6 +116,18 @@ def deform_conv2d(
     chosen = choose_backend(backend, device, x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
     return BACKENDS[chosen].compute(x, offset, weight.to(x.dtype), bias, mask)
+
+
+def _check_shapes(x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor | None) -> None:
+    """Compiled loops and kernels read where these shapes say."""
+    batch, _, height, width = x.shape
+    taps = weight.shape[-1] ** 2
+    if offset.shape != (batch, 2 * taps, height, width):
+        raise ValueError(
+            f"offset has the shape {tuple(offset.shape)}; x and weight want {(batch, 2 * taps, height, width)}"
+        )
+    if mask is not None and mask.shape != (batch, taps, height, width):
+        raise ValueError(f"mask has the shape {tuple(mask.shape)}; x and weight want {(batch, taps, height, width)}")
 
 
 def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:

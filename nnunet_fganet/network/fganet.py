@@ -143,7 +143,8 @@ class FGANet(nn.Module):
         if self._loaded is not None and self._loaded.still_hold(self, state_dict):
             return self._loaded.result
         result = super().load_state_dict(state_dict, strict, assign)
-        self._loaded = None if assign else LoadedWeights(self, state_dict, result)
+        is_whole = not (assign or result.missing_keys or result.unexpected_keys)
+        self._loaded = LoadedWeights(self, state_dict, result) if is_whole else None
         return result
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:

@@ -21,7 +21,7 @@ def weight_versions(network: nn.Module) -> Versions | None:
 
 
 class LoadedWeights:
-    """Remembers what was loaded into a network last.
+    """Remembers what was loaded into a network last, all of it and nothing else.
 
     Parameters
     ----------
@@ -38,6 +38,10 @@ class LoadedWeights:
         self._source_versions = _versions(state_dict.values())
         self._versions = weight_versions(network)
         self.result = result
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles of a network remember nothing: references to the source cannot go along."""
+        return type(None), ()
 
     def still_hold(self, network: nn.Module, state_dict: Mapping[str, Any]) -> bool:
         """Whether ``state_dict`` is what was loaded, and neither it nor the network has changed since."""

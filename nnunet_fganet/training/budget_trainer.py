@@ -41,8 +41,8 @@ class BudgetTrainer(nnUNetTrainer):
         super().initialize()
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """Seed again, so that a training that goes on does not repeat the draws of its beginning."""
-        self._seed(1 + self.current_epoch)
+        """Seed again: no process repeats another one's draws, nor a training that goes on those of its beginning."""
+        self._seed(1 + self.current_epoch, self.local_rank)
         return super().get_dataloaders()
 
     def on_train_start(self) -> None:

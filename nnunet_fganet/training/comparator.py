@@ -70,6 +70,11 @@ class nnUNetTrainerComparator(BudgetTrainer):
         with self._precision():
             return super().validation_step(batch)
 
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate whole frames in the precision of the plans."""
+        with self._precision():
+            super().perform_actual_validation(save_probabilities)
+
     def _precision(self) -> AbstractContextManager:
         dtype = compute_dtypes(self.settings.precision).get("cpu", torch.float32)
         return torch.autocast("cpu", dtype, enabled=self.device.type == "cpu" and dtype != torch.float32)

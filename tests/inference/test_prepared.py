@@ -7,6 +7,7 @@ from torch.nn import functional
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
 from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
 
@@ -120,6 +121,7 @@ def test_winograd_convolution(activation, slope, size, bias):
     "conv",
     [
         torch.nn.Conv2d(32, 64, 3, padding=1),
+        torch.nn.Conv2d(64, 32, 3, padding=1),
         torch.nn.Conv2d(64, 64, 1),
         torch.nn.Conv2d(64, 64, 3, padding=1, stride=2),
         torch.nn.Conv2d(64, 64, 3, padding=1, groups=64),
@@ -130,21 +132,17 @@ def test_other_convolutions_are_not_winograds(conv):
     assert type(pack_convolution(torch.nn.Conv2d(64, 64, 3, padding=1), "none", torch.bfloat16)) is PackedConv2d
 
 
-class Count:
-    """How often a network was prepared, from what it prints."""
-
-    def __init__(self, capsys):
-        self.capsys = capsys
-        self.total = 0
-
-    def __call__(self):
-        self.total += self.capsys.readouterr().out.count("prepared for inference")
-        return self.total
-
-
 @pytest.fixture
-def prepared_count(capsys):
-    return Count(capsys)
+def prepared_count(monkeypatch):
+    """How often a network was prepared."""
+    calls = []
+
+    def counted(*arguments):
+        calls.append(arguments)
+        return optimize_for_inference(*arguments)
+
+    monkeypatch.setattr("nnunet_fganet.inference.automatic.optimize_for_inference", counted)
+    return lambda: len(calls)
 
 
 @pytest.fixture
@@ -185,11 +183,32 @@ def test_every_change_of_the_weights_is_seen(automatic, prepared_count):
 
 
 @torch.no_grad()
-def test_training_in_between_prepares_anew(automatic, prepared_count):
+def test_training_in_between_prepares_anew(automatic, prepared_count, capsys):
     automatic(X)
     automatic.train()(X)
     automatic.eval()(X)
     assert prepared_count() == 2
+    assert capsys.readouterr().out.count("prepared for inference") == 2
+
+
+@torch.no_grad()
+def test_other_weights_before_every_frame_are_reported_once(automatic, prepared_count, capsys):
+    for _ in range(3):
+        automatic.decoder.seg_layers[0].bias.add_(1)
+        automatic(X)
+    assert prepared_count() == 3
+    assert capsys.readouterr().out.count("prepared for inference") == 1
+
+
+@torch.no_grad()
+def test_dropout_that_is_left_on_draws_anew_for_every_frame(prepared_count):
+    built = network(dropout=0.5)
+    built.inference = AutomaticInference()
+    for module in built.modules():
+        if isinstance(module, Dropout):
+            module.train()
+    assert not torch.equal(built(X), built(X))
+    assert prepared_count() == 0
 
 
 def test_the_network_itself_computes_where_it_must(automatic, prepared_count):
@@ -219,6 +238,7 @@ def test_weights_without_versions_are_never_prepared(prepared_count):
 
 @torch.no_grad()
 def test_copies_and_pickles_start_unprepared(automatic, tmp_path):
+    automatic.load_state_dict(automatic.state_dict())
     logits = automatic(X)
     torch.save(automatic, tmp_path / "network.pt")
     for other in (copy.deepcopy(automatic), torch.load(tmp_path / "network.pt", weights_only=False)):
@@ -232,3 +252,7 @@ def test_loading_reports_what_torch_reports(automatic):
         automatic.load_state_dict(weights)
     for _ in range(2):
         assert automatic.load_state_dict(weights, strict=False).missing_keys == ["decoder.seg_layers.0.bias"]
+    with pytest.raises(RuntimeError, match="Missing key"):
+        automatic.load_state_dict(weights)
+    more = {**automatic.state_dict(), "epoch": 3}
+    assert automatic.load_state_dict(more, strict=False).unexpected_keys == ["epoch"]

@@ -137,3 +137,28 @@ def test_module_has_torchvisions_parameters():
 def test_unknown_backend_is_named():
     with pytest.raises(ValueError, match="cudnn"):
         deform_conv2d(**inputs(), backend="cudnn")
+
+
+@pytest.mark.parametrize("backend", ["gather", "torchvision"])
+def test_offsets_and_masks_that_do_not_fit_are_named(backend):
+    x, offset, weight = torch.zeros(2, 8, 9, 9), torch.zeros(2, 18, 9, 9), torch.zeros(8, 8, 3, 3)
+    for wrong in (offset[:1], offset[:, :16], offset[..., :8]):
+        with pytest.raises(ValueError, match="offset has the shape"):
+            deform_conv2d(x, wrong, weight, backend=backend)
+    with pytest.raises(ValueError, match="mask has the shape"):
+        deform_conv2d(x, offset, weight, mask=torch.zeros(2, 1, 9, 9), backend=backend)
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_gradients_do_not_depend_on_torchs_default_dtype(default):
+    x, offset, weight = torch.randn(1, 8, 9, 9), torch.randn(1, 18, 9, 9), torch.randn(8, 8, 3, 3)
+    gradients = []
+    for dtype in (torch.float32, default):
+        torch.set_default_dtype(dtype)
+        try:
+            leaf = x.clone().requires_grad_()
+            deform_conv2d(leaf, offset, weight, backend="gather").square().sum().backward()
+        finally:
+            torch.set_default_dtype(torch.float32)
+        gradients.append(leaf.grad)
+    torch.testing.assert_close(*gradients)

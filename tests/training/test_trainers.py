@@ -125,6 +125,15 @@ def test_a_training_that_goes_on_draws_other_numbers_than_at_its_beginning(nnune
     assert drawn[0] == drawn[1] != drawn[2]
 
 
+def test_processes_of_one_training_draw_different_numbers(nnunet, monkeypatch):
+    monkeypatch.setattr(nnUNetTrainer, "get_dataloaders", lambda trainer: torch.rand(3).tolist())
+    trainer = make(nnUNetTrainerFGANet, nnunet, seed=3)
+    drawn = []
+    for trainer.local_rank in (0, 1):
+        drawn.append(trainer.get_dataloaders())
+    assert drawn[0] != drawn[1]
+
+
 def test_three_dimensional_plans_are_refused(nnunet):
     volumes = plans()
     volumes["configurations"]["2d"]["patch_size"] = [16, 64, 64]
@@ -202,3 +211,13 @@ def test_comparator_computes_in_the_precision_of_the_plans(nnunet):
         assert torch.get_autocast_dtype("cpu") == torch.bfloat16
     with make(nnUNetTrainerComparator, nnunet, precision="float32")._precision():
         assert not torch.is_autocast_enabled("cpu")
+
+
+def test_comparator_validates_in_the_precision_of_the_plans(nnunet, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        nnUNetTrainer, "perform_actual_validation", lambda *_: seen.append(torch.is_autocast_enabled("cpu"))
+    )
+    for precision in ("bfloat16", "float32"):
+        make(nnUNetTrainerComparator, nnunet, precision=precision).perform_actual_validation(True)
+    assert seen == [True, False]

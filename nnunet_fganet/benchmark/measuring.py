@@ -20,7 +20,7 @@ MEGABYTE = 1e6
 
 @dataclass(frozen=True)
 class Measurement:
-    """Times of all runs in ms, fastest first, and the memory that building and running took at most, in MB.
+    """Times of all runs in ms, fastest first, and memory in MB: held after building, and at most while running.
 
     ``peak_mb`` is None where the system does not tell (it is Linux that does, and CUDA). ``result``
     is what the last run returned.

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
-from nnunet_fganet.comparators.counting import conv_feature_map_size
+from nnunet_fganet.network.counting import conv_feature_map_size
 from nnunet_fganet.network.padding import Outputs, run_padded
 
 

@@ -58,19 +58,6 @@ def paper_count(network: nn.Module, input_channels: int, input_size: Sequence[in
     return operations
 
 
-def conv_feature_map_size(network: nn.Module, input_channels: int, input_size: Sequence[int]) -> int:
-    """Elements of the outputs of all convolutions for one image of ``input_size`` (H, W)."""
-    elements = 0
-
-    def add(module: nn.Module, _taken: torch.Tensor, given: torch.Tensor) -> None:
-        nonlocal elements
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            elements += given.numel()
-
-    _visit_modules(network, input_channels, input_size, add)
-    return elements
-
-
 def _thop_operations(module: nn.Module, taken: torch.Tensor, given: torch.Tensor) -> int:
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return given.numel() * taken.shape[1] // module.groups * module.weight[0, 0].numel()

@@ -71,7 +71,7 @@ def conv_feature_map_size(network: nn.Module, input_channels: int, input_size: S
 
     def add(module: nn.Module, output: torch.Tensor) -> None:
         nonlocal elements
-        if isinstance(module, nn.Conv2d | DeformConv2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | DeformConv2d):
             elements += output.numel()
 
     _visit_outputs(network, input_channels, input_size, add)

@@ -10,8 +10,9 @@ from comparator_plans import build
 from torch import nn
 
 from nnunet_fganet.comparators.cenet import CENet
-from nnunet_fganet.comparators.counting import conv_feature_map_size, multiply_accumulates, paper_count
+from nnunet_fganet.comparators.counting import multiply_accumulates, paper_count
 from nnunet_fganet.comparators.registry import RESNET34_WIDTHS
+from nnunet_fganet.network.counting import conv_feature_map_size
 from nnunet_fganet.network.fganet import FGANet
 
 SIDE = 512

@@ -21,7 +21,14 @@ from nnunet_fganet.comparison.entries import (
     with_budget,
 )
 from nnunet_fganet.comparison.paper import PaperRow
-from nnunet_fganet.comparison.record import check_disk, check_record, keep_plans, locked, plans_name_of
+from nnunet_fganet.comparison.record import (
+    check_disk,
+    check_own_plans,
+    check_record,
+    keep_plans,
+    locked,
+    plans_name_of,
+)
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
 from nnunet_fganet.comparison.scores import measure_run, score_entries
 from nnunet_fganet.comparison.training import Failure, Trainings, train_all
@@ -116,8 +123,9 @@ def run_comparison(
     folder = RunFolder(options.out.resolve(), dataset.name, plans_name_of(options.plans, options.out))
     terms = _terms(kind, dataset, plans, folder, options)
     with locked(folder.root) as lock:
-        check_record(folder.root, terms, options.force)
         target = dataset.plans_file.with_name(f"{folder.plans}.json")
+        check_own_plans(target, folder.root, options.force)
+        check_record(folder.root, terms, options.force)
         keep_plans(dataset.plans_file, target, configurations, folder.root, options.force)
         trainings = Trainings(
             folder,

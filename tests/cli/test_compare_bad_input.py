@@ -10,6 +10,7 @@ from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.comparison.record import plans_name_of
 
 
 class Planned:
@@ -118,13 +119,13 @@ def test_a_run_folder_of_something_else(planned: Planned) -> None:
     assert (planned.out / "photo.jpg").exists()
 
 
-def test_plans_of_another_run_folder_of_the_same_name(planned: Planned) -> None:
-    other = planned.folder / "nnUNetFGANetPlans_run.json"
-    plans = json.loads((planned.folder / "nnUNetFGANetPlans.json").read_text())
-    plans["configurations"]["2d_seed0"] = {"inherits_from": "2d", "fganet": {"epochs": 99}}
-    other.write_text(json.dumps(plans))
-    said = planned.refused("--networks", "fganet")
-    assert f"{other} holds other plans" in said and "another run folder has the name run" in said
+def test_plans_that_are_not_of_a_comparison_are_never_replaced(planned: Planned) -> None:
+    other = planned.folder / f"{plans_name_of('nnUNetFGANetPlans', planned.out)}.json"
+    written = (planned.folder / "nnUNetFGANetPlans.json").read_bytes()
+    other.write_bytes(written)
+    said = planned.refused("--networks", "fganet", "--force")
+    assert f"{other} was not written for a comparison" in said and "name another folder" in said
+    assert other.read_bytes() == written
 
 
 def test_an_ablation_of_plans_that_lack_a_part(planned: Planned) -> None:
@@ -156,4 +157,4 @@ def test_the_data_set_is_not_touched(planned: Planned) -> None:
     before = sorted((planned.raw / DATASET_NAME).rglob("*"))
     planned.refused("--networks", "unett")
     assert sorted((planned.raw / DATASET_NAME).rglob("*")) == before
-    assert not list(planned.folder.glob("nnUNetFGANetPlans_run.json"))
+    assert not list(planned.folder.glob("nnUNetFGANetPlans_run*.json"))

@@ -11,7 +11,7 @@ from nnunet_fganet.cli.doctor import describe_cpu
 from nnunet_fganet.comparison import page, table
 from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
-from nnunet_fganet.comparison.dataset import PlannedDataset, find_planned_dataset
+from nnunet_fganet.comparison.dataset import PlannedDataset, data_digest, find_planned_dataset
 from nnunet_fganet.comparison.entries import (
     REFERENCE,
     Entry,
@@ -173,6 +173,7 @@ def _terms(
     return {
         "kind": kind,
         "dataset": dataset.name,
+        "data": data_digest(dataset),
         "base_plans": options.plans,
         "plans": folder.plans,
         **budget_of(plans),

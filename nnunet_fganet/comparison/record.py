@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,15 +62,23 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
     if earlier is not None and earlier != record:
         differing = [name for name in {**record, **earlier} if earlier.get(name) != record.get(name)]
         if not force:
-            was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
-            raise InputError(
-                f"--out {root} holds a comparison under other terms ({was}): name another folder, or start anew in "
-                "this one with --force, which removes its trainings."
-            )
+            raise InputError(_refusal(root, earlier, record, differing))
         remove_trainings(root)
     if earlier != record:
         with written_beside(file, overwrite=True) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _refusal(root: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], differing: Sequence[str]) -> str:
+    """Say why trainings under other terms cannot be joined by new ones, and the way out."""
+    way_out = "name another folder, or start anew in this one with --force, which removes its trainings."
+    if differing == ["data"] and "data" in earlier:
+        return (
+            f"frames, masks or folds of {record['dataset']} have changed since the trainings in --out {root}, which "
+            f"may have learned from frames that they would be measured on: {way_out}"
+        )
+    was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
+    return f"--out {root} holds a comparison under other terms ({was}): {way_out}"
 
 
 def _read(file: Path) -> dict[str, Any] | None:

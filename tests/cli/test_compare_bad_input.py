@@ -119,6 +119,16 @@ def test_a_run_folder_of_something_else(planned: Planned) -> None:
     assert (planned.out / "photo.jpg").exists()
 
 
+def test_folds_that_have_changed_since(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        fill_disk(planned, full)
+        assert "GB free" in planned.refused("--networks", "fganet")  # the folder has its record by now
+    splits = json.loads((planned.folder / "splits_final.json").read_text())
+    splits[0], splits[1] = splits[1], splits[0]
+    (planned.folder / "splits_final.json").write_text(json.dumps(splits))
+    assert "frames, masks or folds of Dataset901_Wires have changed since" in planned.refused("--networks", "fganet")
+
+
 def test_plans_that_are_not_of_a_comparison_are_never_replaced(planned: Planned) -> None:
     other = planned.folder / f"{plans_name_of('nnUNetFGANetPlans', planned.out)}.json"
     written = (planned.folder / "nnUNetFGANetPlans.json").read_bytes()
@@ -140,9 +150,13 @@ def test_a_gpu_that_is_not_there(planned: Planned) -> None:
         assert "--device cuda: torch finds no GPU here" in planned.refused("--device", "cuda")
 
 
-def test_too_little_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+def fill_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(planned.raw)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+
+
+def test_too_little_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(planned, monkeypatch)
     assert "GB free, and the trainings that are left write about" in planned.refused("--networks", "fganet")
 
 

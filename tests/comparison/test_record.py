@@ -53,6 +53,14 @@ def test_force_starts_anew_under_other_terms_only(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "comparison.json").read_text())["epochs"] == 6
 
 
+def test_changed_data_is_said_to_be_that(tmp_path: Path) -> None:
+    terms = TERMS | {"dataset": "Dataset501_TCGSeg", "data": "0123"}
+    check_record(tmp_path, terms, force=False)
+    said = f"frames, masks or folds of Dataset501_TCGSeg have changed since the trainings in --out {tmp_path}.*--force"
+    with pytest.raises(InputError, match=said):
+        check_record(tmp_path, terms | {"data": "4567"}, force=False)
+
+
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "comparison.json").write_text("{")
     with pytest.raises(InputError, match=r"comparison\.json is damaged"):

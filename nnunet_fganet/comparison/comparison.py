@@ -37,7 +37,7 @@ from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.planning.planner import CONFIGURATION
-from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.precision import MIXED, training_precision
 from nnunet_fganet.training.settings import TrainingSettings
 
 # Of a training: weights and momentum in float32, in the best, the last and one half-written checkpoint.
@@ -155,14 +155,18 @@ def _check_groups(groups: dict[str, str], options: ComparisonOptions) -> None:
 
 
 def _check_device(plans: dict[str, Any], device: str) -> None:
-    precision = TrainingSettings.from_configuration(plans["configurations"][CONFIGURATION]).precision
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; compare with --device cpu.")
-    if device == "cuda" and "cuda" in compute_dtypes(precision):
+    precision = training_precision(_settings(plans).precision, device)
+    if device == "cuda" and precision != MIXED:
         raise InputError(
-            f"the plans compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed precision: "
-            "plan with --precision auto."
+            f"FGA-Net would compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed "
+            "precision: plan with --precision auto, or set FGANET_PRECISION=auto."
         )
+
+
+def _settings(plans: dict[str, Any]) -> TrainingSettings:
+    return TrainingSettings.from_configuration(plans["configurations"][CONFIGURATION])
 
 
 def _terms(
@@ -180,6 +184,7 @@ def _terms(
         "batch": planned["batch_size"],
         "patch": list(planned["patch_size"]),
         "device": options.device,
+        "precision": training_precision(_settings(plans).precision, options.device),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nnunet_fganet.comparators.configurations import OWNER_KEY, write_comparator_plans
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import written_beside
+from nnunet_fganet.precision import ENVIRONMENT_VARIABLE, MIXED
 
 RECORD_FILE = "comparison.json"
 _LOCK_FILE = "lock"
@@ -76,6 +77,12 @@ def _refusal(root: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], 
         return (
             f"frames, masks or folds of {record['dataset']} have changed since the trainings in --out {root}, which "
             f"may have learned from frames that they would be measured on: {way_out}"
+        )
+    if differing == ["precision"] and "precision" in earlier:
+        before = earlier["precision"]
+        return (
+            f"the trainings in --out {root} compute in {before}, and new ones would compute in {record['precision']} "
+            f"here: go on with {ENVIRONMENT_VARIABLE}={'auto' if before == MIXED else before}, or {way_out}"
         )
     was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
     return f"--out {root} holds a comparison under other terms ({was}): {way_out}"

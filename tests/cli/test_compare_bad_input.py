@@ -129,6 +129,17 @@ def test_folds_that_have_changed_since(planned: Planned, monkeypatch: pytest.Mon
     assert "frames, masks or folds of Dataset901_Wires have changed since" in planned.refused("--networks", "fganet")
 
 
+def test_a_processor_that_computes_in_another_number_format(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(planned, monkeypatch)
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert "GB free" in planned.refused("--networks", "fganet")
+    monkeypatch.setenv("FGANET_PRECISION", "float32")
+    said = planned.refused("--networks", "fganet")
+    assert "compute in bfloat16" in said and "go on with FGANET_PRECISION=bfloat16" in said
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert "GB free" in planned.refused("--networks", "fganet")
+
+
 def test_plans_that_are_not_of_a_comparison_are_never_replaced(planned: Planned) -> None:
     other = planned.folder / f"{plans_name_of('nnUNetFGANetPlans', planned.out)}.json"
     written = (planned.folder / "nnUNetFGANetPlans.json").read_bytes()

@@ -20,6 +20,7 @@ from nnunet_fganet.comparison.record import (
     plans_name_of,
 )
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.precision import MIXED
 
 TERMS = {"kind": "compare", "epochs": 5, "patch": [64, 64]}
 
@@ -59,6 +60,17 @@ def test_changed_data_is_said_to_be_that(tmp_path: Path) -> None:
     said = f"frames, masks or folds of Dataset501_TCGSeg have changed since the trainings in --out {tmp_path}.*--force"
     with pytest.raises(InputError, match=said):
         check_record(tmp_path, terms | {"data": "4567"}, force=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "way_out"),
+    [("bfloat16", "float32", "bfloat16"), ("float32", "bfloat16", "float32"), (MIXED, "bfloat16", "auto")],
+)
+def test_another_precision_says_how_to_go_on(tmp_path: Path, before: str, now: str, way_out: str) -> None:
+    check_record(tmp_path, TERMS | {"precision": before}, force=False)
+    said = re.escape(f"compute in {before}, and new ones would compute in {now} here: go on with FGANET_PRECISION=")
+    with pytest.raises(InputError, match=said + f"{way_out}, or name another folder"):
+        check_record(tmp_path, TERMS | {"precision": now}, force=False)
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 ENVIRONMENT_VARIABLE = "FGANET_PRECISION"
+MIXED = "float16 (mixed)"
 
 # Names that torch gives to bfloat16 matrix units: x86 (AMX, AVX-512) and Arm.
 _BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
@@ -48,3 +49,27 @@ def compute_dtypes(setting: str = "auto") -> dict[str, torch.dtype]:
         return {"cpu": torch.bfloat16 if cpu_has_bfloat16_units() else torch.float32}
     dtype = torch.float32 if setting == "float32" else torch.bfloat16
     return {"cpu": dtype, "cuda": dtype}
+
+
+def training_precision(setting: str, device: str) -> str:
+    """Name of the number format that trainings compute in here.
+
+    Parameters
+    ----------
+    setting
+        As :func:`compute_dtypes` takes it.
+    device
+        ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    str
+        ``float32``, ``bfloat16``, or :data:`MIXED`: what nnU-Net's autocast computes in on GPUs.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`compute_dtypes`.
+    """
+    dtypes = compute_dtypes(setting)
+    return str(dtypes[device]).removeprefix("torch.") if device in dtypes else MIXED

@@ -31,6 +31,17 @@ def test_plans_decide_and_the_environment_overrides(cpu, monkeypatch):
     assert precision.compute_dtypes("float32") == {"cpu": torch.bfloat16}
 
 
+def test_the_precision_of_trainings_has_a_name(cpu, monkeypatch):
+    cpu(amx_bf16=True)
+    assert precision.training_precision("auto", "cpu") == "bfloat16"
+    assert precision.training_precision("auto", "cuda") == "float16 (mixed)"
+    assert precision.training_precision("float32", "cuda") == "float32"
+    cpu()
+    assert precision.training_precision("auto", "cpu") == "float32"
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert precision.training_precision("float32", "cpu") == "bfloat16"
+
+
 def test_unknown_precision_names_the_variable(monkeypatch):
     monkeypatch.setenv("FGANET_PRECISION", "float8")
     with pytest.raises(ValueError, match="FGANET_PRECISION"):

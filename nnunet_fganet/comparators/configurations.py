@@ -17,6 +17,7 @@ from nnunet_fganet.planning.planner import CONFIGURATION
 from nnunet_fganet.training.settings import COMPARATOR_LOSSES, PLANS_KEY
 
 PRETRAINED = ("cenet", "deeplabv3plus")
+OWNER_KEY = "comparison"
 
 
 def configuration_name(name: str, loss: str = "nnunet") -> str:
@@ -84,7 +85,7 @@ def comparator_configurations(
 
 
 def write_comparator_plans(
-    plans_file: Path, target: Path, configurations: Mapping[str, Any], force: bool = False
+    plans_file: Path, target: Path, configurations: Mapping[str, Any], force: bool = False, owner: str | None = None
 ) -> None:
     """Write plans with these configurations beside those of ``plans_file``; nothing happens where they are there.
 
@@ -99,6 +100,8 @@ def write_comparator_plans(
         See :func:`comparator_configurations`.
     force
         Replace configurations that differ.
+    owner
+        Run folder of the comparison that the plans are for; kept in them under :data:`OWNER_KEY`.
 
     Raises
     ------
@@ -114,6 +117,8 @@ def write_comparator_plans(
             f"{target} holds other plans for {', '.join(differing)}: replace them with --force, or name another file."
         )
     plans |= {"plans_name": target.stem, "configurations": {**earlier["configurations"], **new}}
+    if owner is not None:
+        plans[OWNER_KEY] = owner
     if plans == earlier:
         return
     with written_beside(target, overwrite=True) as partial:

@@ -11,7 +11,7 @@ from nnunet_fganet.cli.doctor import describe_cpu
 from nnunet_fganet.comparison import page, table
 from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
-from nnunet_fganet.comparison.dataset import PlannedDataset, find_planned_dataset
+from nnunet_fganet.comparison.dataset import PlannedDataset, data_digest, find_planned_dataset
 from nnunet_fganet.comparison.entries import (
     REFERENCE,
     Entry,
@@ -21,7 +21,14 @@ from nnunet_fganet.comparison.entries import (
     with_budget,
 )
 from nnunet_fganet.comparison.paper import PaperRow
-from nnunet_fganet.comparison.record import check_disk, check_record, keep_plans, locked, plans_name_of
+from nnunet_fganet.comparison.record import (
+    check_disk,
+    check_own_plans,
+    check_record,
+    keep_plans,
+    locked,
+    plans_name_of,
+)
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
 from nnunet_fganet.comparison.scores import measure_run, score_entries
 from nnunet_fganet.comparison.training import Failure, Trainings, train_all
@@ -30,7 +37,7 @@ from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.planning.planner import CONFIGURATION
-from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.precision import MIXED, training_precision
 from nnunet_fganet.training.settings import TrainingSettings
 
 # Of a training: weights and momentum in float32, in the best, the last and one half-written checkpoint.
@@ -116,8 +123,9 @@ def run_comparison(
     folder = RunFolder(options.out.resolve(), dataset.name, plans_name_of(options.plans, options.out))
     terms = _terms(kind, dataset, plans, folder, options)
     with locked(folder.root) as lock:
-        check_record(folder.root, terms, options.force)
         target = dataset.plans_file.with_name(f"{folder.plans}.json")
+        check_own_plans(target, folder.root, options.force)
+        check_record(folder.root, terms, options.force)
         keep_plans(dataset.plans_file, target, configurations, folder.root, options.force)
         trainings = Trainings(
             folder,
@@ -147,14 +155,18 @@ def _check_groups(groups: dict[str, str], options: ComparisonOptions) -> None:
 
 
 def _check_device(plans: dict[str, Any], device: str) -> None:
-    precision = TrainingSettings.from_configuration(plans["configurations"][CONFIGURATION]).precision
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; compare with --device cpu.")
-    if device == "cuda" and "cuda" in compute_dtypes(precision):
+    precision = training_precision(_settings(plans).precision, device)
+    if device == "cuda" and precision != MIXED:
         raise InputError(
-            f"the plans compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed precision: "
-            "plan with --precision auto."
+            f"FGA-Net would compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed "
+            "precision: plan with --precision auto, or set FGANET_PRECISION=auto."
         )
+
+
+def _settings(plans: dict[str, Any]) -> TrainingSettings:
+    return TrainingSettings.from_configuration(plans["configurations"][CONFIGURATION])
 
 
 def _terms(
@@ -165,12 +177,14 @@ def _terms(
     return {
         "kind": kind,
         "dataset": dataset.name,
+        "data": data_digest(dataset),
         "base_plans": options.plans,
         "plans": folder.plans,
         **budget_of(plans),
         "batch": planned["batch_size"],
         "patch": list(planned["patch_size"]),
         "device": options.device,
+        "precision": training_precision(_settings(plans).precision, options.device),
     }
 
 

@@ -1,5 +1,6 @@
 """A data set that is converted and planned, found by its number."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,22 @@ class PlannedDataset:
         """Sequence (or patient) of each frame."""
         record = find_record(self.labels, None)
         return groups_of(records_of(frames, record), by, record)
+
+
+def data_digest(dataset: PlannedDataset) -> str:
+    """Digest of what networks learn from and are measured on: folds, frames and masks, each by its name and bytes.
+
+    Returns
+    -------
+    str
+        The first 16 hexadecimal digits of a SHA-256.
+    """
+    digest = hashlib.sha256((dataset.plans_file.parent / SPLITS_FILE).read_bytes())
+    for folder in (dataset.raw / "imagesTr", dataset.labels):
+        for file in sorted(folder.glob(f"*{dataset.description['file_ending']}")):
+            digest.update(f"\0{folder.name}/{file.name}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:

@@ -1,17 +1,19 @@
 """What a run folder was made for: its record, its plans, its lock, and the disk that it needs."""
 
 import fcntl
+import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nnunet_fganet.comparators.configurations import write_comparator_plans
+from nnunet_fganet.comparators.configurations import OWNER_KEY, write_comparator_plans
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import written_beside
+from nnunet_fganet.precision import ENVIRONMENT_VARIABLE, MIXED
 
 RECORD_FILE = "comparison.json"
 _LOCK_FILE = "lock"
@@ -20,11 +22,23 @@ _KEPT_FREE = 1e9  # bytes, for whatever else writes
 
 
 def plans_name_of(base: str, root: Path) -> str:
-    """Name of the comparison's own plans: those of the data set, and the run folder's name.
+    """Name of the comparison's own plans: those of the data set, the run folder's name and a hash of where it is.
 
-    nnU-Net takes folder names apart at double underscores.
+    So two run folders of one name have plans of their own. A folder that was moved or copied keeps the name that its
+    record holds, as nnU-Net named its results by it. nnU-Net takes folder names apart at double underscores.
+
+    Raises
+    ------
+    InputError
+        The record of the folder is damaged.
     """
-    return f"{base}_{re.sub(r'[^A-Za-z0-9-]+', '_', root.resolve().name).strip('_')}"
+    earlier = _read(root / RECORD_FILE) or {}
+    if earlier.get("base_plans") == base and "plans" in earlier:
+        return earlier["plans"]
+    place = root.resolve()
+    name = re.sub(r"[^A-Za-z0-9-]+", "_", place.name).strip("_")
+    digest = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+    return "_".join(part for part in (base, name, digest) if part)
 
 
 def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
@@ -49,15 +63,29 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
     if earlier is not None and earlier != record:
         differing = [name for name in {**record, **earlier} if earlier.get(name) != record.get(name)]
         if not force:
-            was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
-            raise InputError(
-                f"--out {root} holds a comparison under other terms ({was}): name another folder, or start anew in "
-                "this one with --force, which removes its trainings."
-            )
+            raise InputError(_refusal(root, earlier, record, differing))
         remove_trainings(root)
     if earlier != record:
         with written_beside(file, overwrite=True) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _refusal(root: Path, earlier: Mapping[str, Any], record: Mapping[str, Any], differing: Sequence[str]) -> str:
+    """Say why trainings under other terms cannot be joined by new ones, and the way out."""
+    way_out = "name another folder, or start anew in this one with --force, which removes its trainings."
+    if differing == ["data"] and "data" in earlier:
+        return (
+            f"frames, masks or folds of {record['dataset']} have changed since the trainings in --out {root}, which "
+            f"may have learned from frames that they would be measured on: {way_out}"
+        )
+    if differing == ["precision"] and "precision" in earlier:
+        before = earlier["precision"]
+        return (
+            f"the trainings in --out {root} compute in {before}, and new ones would compute in {record['precision']} "
+            f"here: go on with {ENVIRONMENT_VARIABLE}={'auto' if before == MIXED else before}, or {way_out}"
+        )
+    was = ", ".join(f"{name} {earlier.get(name)}, now {record.get(name)}" for name in differing)
+    return f"--out {root} holds a comparison under other terms ({was}): {way_out}"
 
 
 def _read(file: Path) -> dict[str, Any] | None:
@@ -76,25 +104,56 @@ def remove_trainings(root: Path) -> None:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
+def check_own_plans(target: Path, root: Path, force: bool) -> None:
+    """Check that ``target`` may hold the plans of a run folder, before anything is removed.
+
+    Raises
+    ------
+    InputError
+        ``target`` was not written for a comparison, or is to be replaced and belongs to another run folder.
+    """
+    plans = _read(target)
+    if plans is None:
+        return
+    if OWNER_KEY not in plans:
+        raise InputError(
+            f"{target} was not written for a comparison, and is not replaced: name another folder for --out."
+        )
+    if force and _is_of_another(plans, root):
+        raise InputError(
+            f"{target} also serves the run folder {plans[OWNER_KEY]}, which --force would ruin: leave --force out, or "
+            "name another folder for --out."
+        )
+
+
+def _is_of_another(plans: Mapping[str, Any], root: Path) -> bool:
+    """Whether the run folder that plans were written for is another one, and still there (not moved to ``root``)."""
+    owner = Path(plans[OWNER_KEY])
+    return owner != root.resolve() and (owner / RECORD_FILE).is_file()
+
+
 def keep_plans(base: Path, target: Path, configurations: Mapping[str, Any], root: Path, force: bool) -> None:
     """Write the comparison's plans beside those of the data set; those that are there have to be the same.
+
+    ``target`` is one that :func:`check_own_plans` lets pass.
 
     Raises
     ------
     InputError
         ``target`` holds other plans, so that its trainings could not be compared with new ones.
     """
+    earlier = _read(target)
+    owner = earlier[OWNER_KEY] if earlier is not None and _is_of_another(earlier, root) else str(root.resolve())
     try:
-        write_comparator_plans(base, target, configurations)
+        write_comparator_plans(base, target, configurations, owner=owner)
     except InputError:
         if not force:
             raise InputError(
-                f"{target} holds other plans: the data set was planned anew, or another run folder has the name "
-                f"{root.name}; choose another name for --out, or start anew with --force, which removes the trainings "
-                "in it."
+                f"{target} holds other plans, as the data set was planned anew since: name another folder for --out, "
+                f"or start anew with --force, which removes the trainings in {root}."
             ) from None
         remove_trainings(root)
-        write_comparator_plans(base, target, configurations, force=True)
+        write_comparator_plans(base, target, configurations, force=True, owner=owner)
 
 
 @contextmanager

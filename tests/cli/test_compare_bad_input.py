@@ -10,6 +10,7 @@ from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.comparison.record import plans_name_of
 
 
 class Planned:
@@ -118,13 +119,34 @@ def test_a_run_folder_of_something_else(planned: Planned) -> None:
     assert (planned.out / "photo.jpg").exists()
 
 
-def test_plans_of_another_run_folder_of_the_same_name(planned: Planned) -> None:
-    other = planned.folder / "nnUNetFGANetPlans_run.json"
-    plans = json.loads((planned.folder / "nnUNetFGANetPlans.json").read_text())
-    plans["configurations"]["2d_seed0"] = {"inherits_from": "2d", "fganet": {"epochs": 99}}
-    other.write_text(json.dumps(plans))
+def test_folds_that_have_changed_since(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as full:
+        fill_disk(planned, full)
+        assert "GB free" in planned.refused("--networks", "fganet")  # the folder has its record by now
+    splits = json.loads((planned.folder / "splits_final.json").read_text())
+    splits[0], splits[1] = splits[1], splits[0]
+    (planned.folder / "splits_final.json").write_text(json.dumps(splits))
+    assert "frames, masks or folds of Dataset901_Wires have changed since" in planned.refused("--networks", "fganet")
+
+
+def test_a_processor_that_computes_in_another_number_format(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(planned, monkeypatch)
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert "GB free" in planned.refused("--networks", "fganet")
+    monkeypatch.setenv("FGANET_PRECISION", "float32")
     said = planned.refused("--networks", "fganet")
-    assert f"{other} holds other plans" in said and "another run folder has the name run" in said
+    assert "compute in bfloat16" in said and "go on with FGANET_PRECISION=bfloat16" in said
+    monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
+    assert "GB free" in planned.refused("--networks", "fganet")
+
+
+def test_plans_that_are_not_of_a_comparison_are_never_replaced(planned: Planned) -> None:
+    other = planned.folder / f"{plans_name_of('nnUNetFGANetPlans', planned.out)}.json"
+    written = (planned.folder / "nnUNetFGANetPlans.json").read_bytes()
+    other.write_bytes(written)
+    said = planned.refused("--networks", "fganet", "--force")
+    assert f"{other} was not written for a comparison" in said and "name another folder" in said
+    assert other.read_bytes() == written
 
 
 def test_an_ablation_of_plans_that_lack_a_part(planned: Planned) -> None:
@@ -139,9 +161,13 @@ def test_a_gpu_that_is_not_there(planned: Planned) -> None:
         assert "--device cuda: torch finds no GPU here" in planned.refused("--device", "cuda")
 
 
-def test_too_little_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+def fill_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(planned.raw)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**9))
+
+
+def test_too_little_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill_disk(planned, monkeypatch)
     assert "GB free, and the trainings that are left write about" in planned.refused("--networks", "fganet")
 
 
@@ -156,4 +182,4 @@ def test_the_data_set_is_not_touched(planned: Planned) -> None:
     before = sorted((planned.raw / DATASET_NAME).rglob("*"))
     planned.refused("--networks", "unett")
     assert sorted((planned.raw / DATASET_NAME).rglob("*")) == before
-    assert not list(planned.folder.glob("nnUNetFGANetPlans_run.json"))
+    assert not list(planned.folder.glob("nnUNetFGANetPlans_run*.json"))

@@ -12,6 +12,7 @@ from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.comparison.record import plans_name_of
 from nnunet_fganet.evaluation.summary import METRICS
 
 pytestmark = pytest.mark.slow
@@ -37,7 +38,7 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
     command = ("compare", str(DATASET_ID), "--networks", "fganet", "unet", *budget, *ON_CPU, "--out", out)
 
     process = nnunet.popen("fganet", *command)
-    fold = "nnUNetTrainerFGANet__nnUNetFGANetPlans_trial__2d_seed0/fold_0"
+    fold = f"nnUNetTrainerFGANet__{plans_name_of('nnUNetFGANetPlans', out)}__2d_seed0/fold_0"
     wait_for(out / "results" / DATASET_NAME / fold / "checkpoint_latest.pth")
     os.kill(process.pid, signal.SIGTERM)
     said, _ = process.communicate()

@@ -1,6 +1,8 @@
 """A run folder remembers its terms, is held by one command at a time, and is never taken from anybody else."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +11,16 @@ import pytest
 from comparator_plans import PLANS, REGION
 
 from nnunet_fganet.comparison.entries import compared_entries, configurations_of, with_budget
-from nnunet_fganet.comparison.record import check_disk, check_record, keep_plans, locked, plans_name_of
+from nnunet_fganet.comparison.record import (
+    check_disk,
+    check_own_plans,
+    check_record,
+    keep_plans,
+    locked,
+    plans_name_of,
+)
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.precision import MIXED
 
 TERMS = {"kind": "compare", "epochs": 5, "patch": [64, 64]}
 
@@ -42,6 +52,25 @@ def test_force_starts_anew_under_other_terms_only(tmp_path: Path) -> None:
     assert not trained.exists()
     assert own.exists()
     assert json.loads((tmp_path / "comparison.json").read_text())["epochs"] == 6
+
+
+def test_changed_data_is_said_to_be_that(tmp_path: Path) -> None:
+    terms = TERMS | {"dataset": "Dataset501_TCGSeg", "data": "0123"}
+    check_record(tmp_path, terms, force=False)
+    said = f"frames, masks or folds of Dataset501_TCGSeg have changed since the trainings in --out {tmp_path}.*--force"
+    with pytest.raises(InputError, match=said):
+        check_record(tmp_path, terms | {"data": "4567"}, force=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "way_out"),
+    [("bfloat16", "float32", "bfloat16"), ("float32", "bfloat16", "float32"), (MIXED, "bfloat16", "auto")],
+)
+def test_another_precision_says_how_to_go_on(tmp_path: Path, before: str, now: str, way_out: str) -> None:
+    check_record(tmp_path, TERMS | {"precision": before}, force=False)
+    said = re.escape(f"compute in {before}, and new ones would compute in {now} here: go on with FGANET_PRECISION=")
+    with pytest.raises(InputError, match=said + f"{way_out}, or name another folder"):
+        check_record(tmp_path, TERMS | {"precision": now}, force=False)
 
 
 def test_a_damaged_record_is_named(tmp_path: Path) -> None:
@@ -81,7 +110,7 @@ def test_plans_are_written_once_and_a_changed_base_is_noticed(tmp_path: Path) ->
     keep_plans(base, target, configurations, root, force=False)
     assert target.read_text() == written
     longer = configurations_of(compared_entries(["fganet"]), with_budget(PLANS, 9, None), REGION, (0,))
-    with pytest.raises(InputError, match="the data set was planned anew, or another run folder"):
+    with pytest.raises(InputError, match="the data set was planned anew since"):
         keep_plans(base, target, longer, root, force=False)
     trained = checkpoint(root)
     keep_plans(base, target, longer, root, force=True)
@@ -90,10 +119,61 @@ def test_plans_are_written_once_and_a_changed_base_is_noticed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "plans"), [("trial", "P_trial"), ("first run", "P_first_run"), ("a__b.c", "P_a_b_c"), ("é", "P_")]
+    ("name", "plans"), [("trial", "P_trial"), ("first run", "P_first_run"), ("a__b.c", "P_a_b_c"), ("é", "P")]
 )
 def test_names_of_plans_are_names_that_nnunet_can_take_apart(tmp_path: Path, name: str, plans: str) -> None:
-    assert plans_name_of("P", tmp_path / name) == plans
+    assert re.fullmatch(plans + "_[0-9a-f]{8}", plans_name_of("P", tmp_path / name))
+
+
+def test_run_folders_of_one_name_have_plans_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = [tmp_path / name for name in ("a/first", "b/first", "run 1", "run_1")]
+    names = {plans_name_of("P", root) for root in roots}
+    assert len(names) == 4
+    monkeypatch.chdir(tmp_path)
+    assert plans_name_of("P", Path("b/../a/first")) == plans_name_of("P", roots[0])
+
+
+def test_a_folder_that_was_moved_keeps_the_name_of_its_plans(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    name = plans_name_of("P", here)
+    here.mkdir()
+    check_record(here, TERMS | {"base_plans": "P", "plans": name}, force=False)
+    here.rename(there)
+    assert plans_name_of("P", there) == name
+    assert plans_name_of("Q", there) != name.replace("P", "Q", 1)
+
+
+def made(root: Path, base: Path, epochs: int, force: bool = False) -> Path:
+    """What a comparison does to its run folder and plans before it trains; returns the plans."""
+    target = base.with_name(f"{plans_name_of(base.stem, root)}.json")
+    configurations = configurations_of(compared_entries(["fganet"]), with_budget(PLANS, epochs, None), REGION, (0,))
+    check_own_plans(target, root, force)
+    root.mkdir(exist_ok=True)
+    check_record(root, TERMS | {"epochs": epochs, "base_plans": base.stem, "plans": target.stem}, force)
+    keep_plans(base, target, configurations, root, force)
+    return target
+
+
+def test_force_leaves_plans_alone_that_another_folder_or_a_user_needs(tmp_path: Path) -> None:
+    base, first, second = tmp_path / "base.json", tmp_path / "first", tmp_path / "second"
+    base.write_text(json.dumps(PLANS))
+    plans = made(first, base, 5)
+    written = plans.read_text()
+    shutil.copytree(first, second)
+    trained = checkpoint(second)
+    assert made(second, base, 5) == plans
+    with pytest.raises(InputError, match=f"also serves the run folder {first}, which --force would ruin"):
+        made(second, base, 6, force=True)
+    assert plans.read_text() == written
+    assert trained.exists()
+    shutil.rmtree(first)  # as if it had been moved: now the plans are those of the second folder
+    made(second, base, 6, force=True)
+    with pytest.raises(InputError, match=f"also serves the run folder {second}"):
+        made(first, base, 7, force=True)
+    plans.write_text(json.dumps(PLANS))  # what fganet plan writes
+    with pytest.raises(InputError, match="was not written for a comparison, and is not replaced"):
+        made(second, base, 8, force=True)
+    assert json.loads(plans.read_text()) == PLANS
 
 
 def test_too_little_disk_is_said_before_the_training(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import float_of_bits, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
 _F = np.float32
@@ -101,14 +101,14 @@ def _loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def rows_of_images(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 7, np.int64)
-        batch, height, width, channels = a[2], a[3], a[4], a[5]
-        fine = carray(pointer(a[6]), (batch, 2 * height, 2 * width, channels), numbers)
-        gate = carray(pointer(a[7]), (batch, height, width, channels), numbers)
-        coarse = carray(pointer(a[8]), (batch, height, width, channels), numbers)
+        a = arguments(data, 7)
+        batch, height, width, channels = a[0], a[1], a[2], a[3]
+        fine = carray(pointer(a[4]), (batch, 2 * height, 2 * width, channels), numbers)
+        gate = carray(pointer(a[5]), (batch, height, width, channels), numbers)
+        coarse = carray(pointer(a[6]), (batch, height, width, channels), numbers)
         rows = np.empty((2, width, channels), np.float32)
         part = next_part(data)
-        while part < a[1]:
+        while part < parts(data):
             image, i = part // (2 * height), part % (2 * height)
             _row(fine[image], gate[image], coarse[image], i, rows)
             part = next_part(data)

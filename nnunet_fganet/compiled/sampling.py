@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
-from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
 _NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
@@ -209,14 +209,14 @@ def _sample_loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def samples(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 11, np.int64)
-        height, width, taps, channels, total, first, pixels = a[2], a[3], a[4], a[5], a[6], a[7], a[8]
-        rows = carray(pointer(a[9]), (total, channels), numbers)
-        offset = carray(pointer(a[10]), (total, taps, 2), np.float32)
-        mask = carray(pointer(a[11]), (total if a[11] else 0, taps), np.float32)
-        columns = carray(pointer(a[12]), (pixels, taps, channels), numbers)
+        a = arguments(data, 11)
+        height, width, taps, channels, total, first, pixels = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
+        rows = carray(pointer(a[7]), (total, channels), numbers)
+        offset = carray(pointer(a[8]), (total, taps, 2), np.float32)
+        mask = carray(pointer(a[9]), (total if a[9] else 0, taps), np.float32)
+        columns = carray(pointer(a[10]), (pixels, taps, channels), numbers)
         part = next_part(data)
-        while part < a[1]:
+        while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
                 _sample(rows, offset, mask, height, width, first + k, columns[k])
             part = next_part(data)
@@ -231,18 +231,18 @@ def _gradient_loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def gradients(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 13, np.int64)
-        height, width, taps, channels, total, slices = a[2], a[3], a[4], a[5], a[6], a[7]
-        masked = total if a[10] else 0
-        rows = carray(pointer(a[8]), (total, channels), numbers)
-        offset = carray(pointer(a[9]), (total, taps, 2), np.float32)
-        mask = carray(pointer(a[10]), (masked, taps), np.float32)
-        given = carray(pointer(a[11]), (total, taps, channels), numbers)
-        rows_gradient = carray(pointer(a[12]), (total, channels), np.float32)
-        offset_gradient = carray(pointer(a[13]), (slices, total, taps, 2), np.float32)
-        mask_gradient = carray(pointer(a[14]), (slices, masked, taps), np.float32)
+        a = arguments(data, 13)
+        height, width, taps, channels, total, slices = a[0], a[1], a[2], a[3], a[4], a[5]
+        masked = total if a[8] else 0
+        rows = carray(pointer(a[6]), (total, channels), numbers)
+        offset = carray(pointer(a[7]), (total, taps, 2), np.float32)
+        mask = carray(pointer(a[8]), (masked, taps), np.float32)
+        given = carray(pointer(a[9]), (total, taps, channels), numbers)
+        rows_gradient = carray(pointer(a[10]), (total, channels), np.float32)
+        offset_gradient = carray(pointer(a[11]), (slices, total, taps, 2), np.float32)
+        mask_gradient = carray(pointer(a[12]), (slices, masked, taps), np.float32)
         part = next_part(data)
-        while part < a[1]:
+        while part < parts(data):
             image, k = part // slices, part % slices
             start, end = channels * k // slices, channels * (k + 1) // slices
             for pixel in range(image * height * width, (image + 1) * height * width):

@@ -16,32 +16,34 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from llvmlite import ir
-from numba import types
+from numba import carray, types
 from numba.extending import intrinsic
 from threadpoolctl import threadpool_info
 
-ARGUMENTS = 2
-"""Index of the first argument in a loop's data; before it are the next part and the number of parts."""
+from nnunet_fganet.compiled.decorators import compiled
+
+_COUNTERS = 2  # numbers at the beginning of a loop's data: the next part, and how many parts there are
 
 
-def run_parts(loop: Any, parts: int, *arguments: int | float) -> None:
+def run_parts(loop: Any, count: int, *given: int | float) -> None:
     """Run a compiled loop over its parts, on as many threads as torch uses here.
 
     Parameters
     ----------
     loop
         ``numba.cfunc`` of signature ``void(voidptr)``, which takes parts from its data with :func:`next_part`
-        until there are no more, and reads ``arguments`` from index :data:`ARGUMENTS` on.
-    parts
+        until all of :func:`parts` are taken, and reads the rest with :func:`arguments`.
+    count
         How many parts there are.
-    arguments
+    given
         Sizes and addresses of arrays, which the caller keeps alive, as 64-bit integers; floats as 64-bit floats.
     """
-    kinds = "".join("d" if isinstance(argument, float) else "q" for argument in arguments)
-    data = ctypes.create_string_buffer(struct.pack(f"=qq{kinds}", 0, parts, *arguments))
-    threads = max(1, min(torch.get_num_threads(), parts))
+    kinds = "".join("d" if isinstance(each, float) else "q" for each in given)
+    data = ctypes.create_string_buffer(struct.pack(f"=qq{kinds}", 0, count, *given))
+    threads = max(1, min(torch.get_num_threads(), count))
     if threads == 1:
         loop.ctypes(ctypes.addressof(data))
     else:
@@ -57,6 +59,24 @@ def next_part(typing_context: Any, data: Any) -> tuple[Any, Any]:
         return builder.atomic_rmw("add", counter, ir.Constant(ir.IntType(64), 1), "monotonic")
 
     return types.int64(types.voidptr), generate
+
+
+@compiled
+def parts(data: Any) -> int:
+    """How many parts a loop has, from its data."""
+    return carray(data, _COUNTERS, np.int64)[1]
+
+
+@compiled
+def arguments(data: Any, count: int) -> Any:
+    """What :func:`run_parts` was given, from a loop's data, as 64-bit integers."""
+    return carray(data, _COUNTERS + count, np.int64)[_COUNTERS:]
+
+
+@compiled
+def float_arguments(data: Any, count: int) -> Any:
+    """The same as 64-bit floats."""
+    return carray(data, _COUNTERS + count, np.float64)[_COUNTERS:]
 
 
 @intrinsic

@@ -15,7 +15,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, float_arguments, next_part, parts, pointer, run_parts
 
 _OUT = 4  # rows and columns of a tile's outputs
 _IN = 6  # and of the pixels that they come from
@@ -218,14 +218,14 @@ def _to_tiles_loop() -> Any:
 
     @loop("float32")
     def to_tiles(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 8, np.int64)
-        images, height, width, first, block, channels = a[2], a[3], a[4], a[5], a[6], a[7]
+        a = arguments(data, 8)
+        images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
         across, down = -(-width // _OUT), -(-height // _OUT)
-        pixels = carray(pointer(a[8]), (images, height, width * channels), _F)
-        tiles = carray(pointer(a[9]), (_IN * _IN, block * across, channels), _F)
+        pixels = carray(pointer(a[6]), (images, height, width * channels), _F)
+        tiles = carray(pointer(a[7]), (_IN * _IN, block * across, channels), _F)
         strip = np.zeros((_IN + 1, _OUT * across + 2, channels), _F)
         part = next_part(data)
-        while part < a[1]:
+        while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT
             _strip_to_tiles(pixels[image], top - 1, strip, tiles, part * across)
             part = next_part(data)
@@ -239,16 +239,16 @@ def _from_tiles_loop() -> Any:
 
     @loop("float32")
     def from_tiles(data: Any) -> None:
-        a = carray(data, ARGUMENTS + 10, np.int64)
-        images, height, width, first, block, channels = a[2], a[3], a[4], a[5], a[6], a[7]
+        a = arguments(data, 10)
+        images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
         across, down = -(-width // _OUT), -(-height // _OUT)
-        tiles = carray(pointer(a[8]), (_IN * _IN, block * across, channels), _F)
-        pixels = carray(pointer(a[9]), (images, height, width * channels), _F)
-        bias = carray(pointer(a[10]), (channels,), _F)
-        slope = _F(carray(data, ARGUMENTS + 10, np.float64)[11])
+        tiles = carray(pointer(a[6]), (_IN * _IN, block * across, channels), _F)
+        pixels = carray(pointer(a[7]), (images, height, width * channels), _F)
+        bias = carray(pointer(a[8]), (channels,), _F)
+        slope = _F(float_arguments(data, 10)[9])
         strip = np.empty((_IN + 1, _OUT * across, channels), _F)
         part = next_part(data)
-        while part < a[1]:
+        while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT
             _strip_from_tiles(tiles, part * across, strip, pixels[image], top, bias, slope)
             part = next_part(data)

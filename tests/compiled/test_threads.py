@@ -7,28 +7,27 @@ import torch
 from numba import carray, cfunc
 
 from nnunet_fganet.compiled import threads
-from nnunet_fganet.compiled.threads import ARGUMENTS, next_part, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, float_arguments, next_part, parts, pointer, run_parts
 
 
 @cfunc("void(voidptr)", nopython=True)
 def count(data):
     """Add 1 to the entry of each part, and the float argument to a last one."""
-    a = carray(data, ARGUMENTS + 2, np.int64)
-    out = carray(pointer(a[2]), (a[1],), np.float64)
-    amount = carray(data, ARGUMENTS + 2, np.float64)[3]
+    out = carray(pointer(arguments(data, 2)[0]), (parts(data),), np.float64)
+    amount = float_arguments(data, 2)[1]
     part = next_part(data)
-    while part < a[1]:
+    while part < parts(data):
         out[part] += amount
         part = next_part(data)
 
 
-@pytest.mark.parametrize("parts", [0, 1, 2, 1000])
+@pytest.mark.parametrize("number", [0, 1, 2, 1000])
 @pytest.mark.parametrize("plain", [False, True], ids=["torchs_threads", "plain_threads"])
-def test_every_part_is_done_once(monkeypatch, parts, plain):
+def test_every_part_is_done_once(monkeypatch, number, plain):
     if plain:
         monkeypatch.setattr(threads, "_team", lambda: threads._plain_threads)
-    out = np.zeros(parts)
-    run_parts(count, parts, out.ctypes.data, 1.5)
+    out = np.zeros(number)
+    run_parts(count, number, out.ctypes.data, 1.5)
     np.testing.assert_array_equal(out, 1.5)
 
 

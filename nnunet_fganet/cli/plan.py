@@ -64,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="encoder widths (default 32 64 128 256 512 512)",
     )
     network.add_argument("--norm", choices=("batch", "instance"), help="normalisation layers (default batch)")
-    network.add_argument("--dropout", type=float, help="dropout after each convolution of a block (default 0.2)")
+    network.add_argument(
+        "--dropout",
+        type=float,
+        help="after each convolution (default 0; released network: 0.2)",
+    )
     network.add_argument("--no-sda", action="store_const", const=False, dest="sda", help="leave the attention out")
     network.add_argument("--no-bga", action="store_const", const=False, dest="bga", help="plain skip concatenation")
     network.add_argument(

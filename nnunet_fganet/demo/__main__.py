@@ -26,7 +26,7 @@ class Size:
     """How much the demo draws and trains.
 
     The defaults take two CPU cores about seven minutes to train. A small network and few iterations
-    want a higher learning rate and no dropout: with SGD at 0.2 and momentum 0.9 the wires are found
+    want a higher learning rate: with SGD at 0.2 and momentum 0.9 the wires are found
     after 150 iterations, at 0.01 and 0.99 (for long trainings) not after 250.
     """
 
@@ -40,7 +40,6 @@ class Size:
     widths: tuple[int, ...] = (8, 16, 32, 64, 128, 128)
     learning_rate: float = 0.2
     momentum: float = 0.9
-    dropout: float = 0.0
 
     @property
     def phantom_options(self) -> list[str]:
@@ -53,7 +52,7 @@ class Size:
         length = ("--epochs", self.epochs, "--iterations", self.iterations)
         validation = ("--validation-iterations", self.validation_iterations)
         optimizer = ("--batch", self.batch, "--learning-rate", self.learning_rate, "--momentum", self.momentum)
-        return _words(*length, *validation, *optimizer, "--dropout", self.dropout, "--widths", *self.widths)
+        return _words(*length, *validation, *optimizer, "--widths", *self.widths)
 
 
 def main(folder: Path = FOLDER, size: Size = Size()) -> int:

@@ -17,7 +17,7 @@ from nnunet_fganet.network.fganet import RELEASED_FEATURES
 from nnunet_fganet.planning.memory import training_memory_gb
 from nnunet_fganet.planning.wire_width import skeleton_iterations
 from nnunet_fganet.training.fganet_trainer import FGANET_CLASS_NAME
-from nnunet_fganet.training.settings import PLANS_KEY, TrainingSettings
+from nnunet_fganet.training.settings import DEFAULT_NETWORK, PLANS_KEY, TrainingSettings
 
 PLANS_NAME = "nnUNetFGANetPlans"
 CONFIGURATION = "2d"
@@ -162,13 +162,13 @@ class FGANetPlanner(ExperimentPlanner):
 
 
 def network_plan(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The ``architecture`` entry of plans for FGA-Net with these keyword arguments."""
+    """The ``architecture`` entry of plans for FGA-Net with these keyword arguments, and our defaults for the rest."""
     features = list(arguments.get("features_per_stage", RELEASED_FEATURES))
     # nnU-Net's own trainer derives from the strides how many outputs there are, and drops the last.
-    outputs = len(features)
+    strides = [[1, 1]] * (len(features) + 1)
     return {
         "network_class_name": FGANET_CLASS_NAME,
-        "arch_kwargs": {**arguments, "features_per_stage": features, "strides": [[1, 1]] * (outputs + 1)},
+        "arch_kwargs": {**DEFAULT_NETWORK, **arguments, "features_per_stage": features, "strides": strides},
         "_kw_requires_import": [],
     }
 

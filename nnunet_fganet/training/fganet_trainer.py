@@ -11,7 +11,7 @@ from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.precision import compute_dtypes
 from nnunet_fganet.training.budget_trainer import BudgetTrainer
 from nnunet_fganet.training.schedule import CosineSchedule
-from nnunet_fganet.training.settings import TrainingSettings
+from nnunet_fganet.training.settings import DEFAULT_NETWORK, TrainingSettings
 
 FGANET_CLASS_NAME = "nnunet_fganet.network.fganet.FGANet"
 
@@ -20,8 +20,8 @@ class nnUNetTrainerFGANet(BudgetTrainer):
     """Trains FGA-Net: SGD, cosine annealing to zero over all epochs, Dice + clDice + cross-entropy.
 
     With plans of ``fganet plan`` the network and all settings come from the plans; with stock plans
-    the released network and the defaults of :class:`nnunet_fganet.training.settings.TrainingSettings`
-    are used, on the patch and batch of the plans.
+    the released network without dropout and the defaults of
+    :class:`nnunet_fganet.training.settings.TrainingSettings` are used, on the patch and batch of the plans.
     """
 
     def initialize(self) -> None:
@@ -59,7 +59,7 @@ class nnUNetTrainerFGANet(BudgetTrainer):
         from_plans = configuration_manager.network_arch_class_name == FGANET_CLASS_NAME
         network = get_network_from_plans(
             FGANET_CLASS_NAME,
-            configuration_manager.network_arch_init_kwargs if from_plans else {},
+            configuration_manager.network_arch_init_kwargs if from_plans else dict(DEFAULT_NETWORK),
             [],
             num_input_channels,
             num_output_channels,

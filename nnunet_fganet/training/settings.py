@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from types import MappingProxyType
 from typing import Any
 
 from nnunet_fganet.precision import PRECISIONS
 
 PLANS_KEY = "fganet"
+# Of the network, where the plans do not say otherwise; docs/training.md has the measurement behind it.
+DEFAULT_NETWORK: Mapping[str, Any] = MappingProxyType({"dropout": 0.0})
 COMPARATOR_LOSSES = ("nnunet", "fganet")
 
 

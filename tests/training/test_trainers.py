@@ -7,6 +7,7 @@ import pytest
 import torch
 from wire_dataset import DATASET_NAME
 
+from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.planning.planner import network_plan
 from nnunet_fganet.training.budget_trainer import nnUNetTrainer
@@ -152,7 +153,8 @@ def test_stock_architecture_in_the_plans_gives_the_released_network(nnunet):
     stock = {"network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet", "arch_kwargs": {}}
     trainer = make(nnUNetTrainerFGANet, nnunet, architecture={**stock, "_kw_requires_import": []})
     assert isinstance(trainer.network, FGANet)
-    assert trainer.network.encoder.stages[-1][-1][4].out_channels == 512
+    assert trainer.network.state_dict().keys() == FGANet(1, 1).state_dict().keys()
+    assert {module.p for module in trainer.network.modules() if isinstance(module, Dropout)} == {0}
 
 
 def test_an_interrupted_save_leaves_the_old_checkpoint(nnunet, monkeypatch):

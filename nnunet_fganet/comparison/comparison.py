@@ -13,6 +13,7 @@ from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
 from nnunet_fganet.comparison.dataset import PlannedDataset, data_digest, find_planned_dataset
 from nnunet_fganet.comparison.entries import (
+    COMPARATOR_TRAINER,
     REFERENCE,
     Entry,
     budget_of,
@@ -118,7 +119,7 @@ def run_comparison(
     groups = dataset.groups(frames, options.by)
     _check_groups(groups, options)
     plans = with_budget(dataset.plans, options.epochs, options.iterations)
-    _check_device(plans, options.device)
+    _check_device(entries, plans, options.device)
     configurations = configurations_of(entries, plans, dataset.description, options.seeds)
     folder = RunFolder(options.out.resolve(), dataset.name, plans_name_of(options.plans, options.out))
     terms = _terms(kind, dataset, plans, folder, options)
@@ -154,11 +155,12 @@ def _check_groups(groups: dict[str, str], options: ComparisonOptions) -> None:
         )
 
 
-def _check_device(plans: dict[str, Any], device: str) -> None:
+def _check_device(entries: Sequence[Entry], plans: dict[str, Any], device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; compare with --device cpu.")
     precision = training_precision(_settings(plans).precision, device)
-    if device == "cuda" and precision != MIXED:
+    with_comparators = any(entry.trainer == COMPARATOR_TRAINER for entry in entries)
+    if device == "cuda" and precision != MIXED and with_comparators:
         raise InputError(
             f"FGA-Net would compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed "
             "precision: plan with --precision auto, or set FGANET_PRECISION=auto."

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME
 
@@ -155,10 +156,19 @@ def test_an_ablation_of_plans_that_lack_a_part(planned: Planned) -> None:
 
 
 def test_a_gpu_that_is_not_there(planned: Planned) -> None:
-    import torch
-
     if not torch.cuda.is_available():
         assert "--device cuda: torch finds no GPU here" in planned.refused("--device", "cuda")
+
+
+def test_a_precision_that_comparators_cannot_keep_to_on_gpus(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were a GPU: what is refused here is refused before anything is computed."""
+    fill_disk(planned, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    planned.change_plans(precision="float32")
+    said = planned.refused("--device", "cuda", "--networks", "fganet", "unet")
+    assert "FGA-Net would compute in float32" in said and "FGANET_PRECISION=auto" in said
+    assert "GB free" in planned.refused("--device", "cuda", "--networks", "fganet")
+    assert "GB free" in planned.refused("--device", "cuda", "--force", command="ablate")
 
 
 def fill_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:

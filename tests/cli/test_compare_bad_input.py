@@ -53,6 +53,29 @@ def test_a_data_set_that_is_not_there_or_not_planned(planned: Planned) -> None:
     assert not planned.out.exists()
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"alpah": 0.1}, "not known: alpah"),
+        ({"alpha": 1.5}, "alpha must be at least 0 and below 1, not 1.5"),
+        ({"epochs": "many"}, "'str' and 'int'"),
+        ({"precision": "fp32"}, "precision must be one of auto, float32, bfloat16, not fp32"),
+    ],
+)
+def test_mistyped_plans(planned: Planned, settings: dict[str, object], said: str) -> None:
+    planned.change_plans(**settings)
+    for command in ("compare", "ablate"):
+        error = planned.refused(command=command)
+        assert f"{planned.folder / 'nnUNetFGANetPlans.json'} cannot be trained with (" in error
+        assert "fganet plan 901 --force" in error
+        assert said in error
+
+
+def test_a_mistyped_precision_of_the_environment(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGANET_PRECISION", "fp32")
+    assert "precision 'fp32' is not known; set FGANET_PRECISION" in planned.refused()
+
+
 def test_nnunets_folders_are_not_set(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("nnUNet_preprocessed")
     assert "nnUNet_preprocessed is not set" in planned.refused()

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from nnunet_fganet.cli.doctor import describe_cpu
 from nnunet_fganet.comparison import page, table
 from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
@@ -38,7 +37,7 @@ from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.planning.planner import CONFIGURATION
-from nnunet_fganet.precision import MIXED, training_precision
+from nnunet_fganet.precision import MIXED, describe_cpu, training_precision
 from nnunet_fganet.training.settings import TrainingSettings
 
 # Of a training: weights and momentum in float32, in the best, the last and one half-written checkpoint.

@@ -25,8 +25,8 @@ class PlannedDataset:
 
     Attributes
     ----------
-    number, name
-        501 and ``Dataset501_TCGSeg``.
+    name
+        ``Dataset501_TCGSeg``.
     raw, plans_file
         Its folder of frames and labels, and its plans.
     plans, description
@@ -35,7 +35,6 @@ class PlannedDataset:
         Validation frames of each fold.
     """
 
-    number: int
     name: str
     raw: Path
     plans_file: Path
@@ -110,7 +109,7 @@ def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
     _check_settings(plans_file, plans["configurations"][CONFIGURATION], number)
     validation = _validation_frames(folder / SPLITS_FILE)
     _check_preprocessed(folder / plans["configurations"][CONFIGURATION]["data_identifier"], validation, number)
-    return PlannedDataset(number, raw.name, raw, plans_file, plans, description, validation)
+    return PlannedDataset(raw.name, raw, plans_file, plans, description, validation)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Which number format training and prediction compute in."""
 
 import os
+import platform
 from collections.abc import Callable
 from typing import Any
 
@@ -19,9 +20,20 @@ def cpu_has_bfloat16_units() -> bool:
 
     Without such units torch still computes in bfloat16, many times slower than in float32.
     """
-    get_capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    capabilities = get_capabilities()  # older torch cannot tell: none
+    capabilities = _cpu_capabilities()
     return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
+
+
+def describe_cpu() -> str:
+    """Name, cores and bfloat16 units of the CPU, in one line."""
+    name = _cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    units = "bfloat16 units" if cpu_has_bfloat16_units() else "no bfloat16 units: computes in float32"
+    return f"{name}, {os.cpu_count()} cores, {units}"
+
+
+def _cpu_capabilities() -> dict[str, Any]:
+    get_capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return get_capabilities()  # older torch cannot tell: none
 
 
 def compute_dtypes(setting: str = "auto") -> dict[str, torch.dtype]:

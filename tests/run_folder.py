@@ -63,7 +63,7 @@ def write_run(root: Path, frames: Frames, sequences: Mapping[str, str], models: 
     _write_dataset(raw, frames, sequences)
     folder = RunFolder(root / "run", DATASET, "nnUNetFGANetPlans_run")
     cases = list(frames)
-    dataset = PlannedDataset(501, DATASET, raw, root / "plans.json", {}, REGION | {"file_ending": ".png"}, [cases])
+    dataset = PlannedDataset(DATASET, raw, root / "plans.json", {}, REGION | {"file_ending": ".png"}, [cases])
     entries = [entry for entry in ablated_entries() if entry.name in CHOSEN]
     runs = runs_of(entries, (0,), (0,))
     for run in runs:

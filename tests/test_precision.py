@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -40,6 +43,19 @@ def test_the_precision_of_trainings_has_a_name(cpu, monkeypatch):
     assert precision.training_precision("auto", "cpu") == "float32"
     monkeypatch.setenv("FGANET_PRECISION", "bfloat16")
     assert precision.training_precision("float32", "cpu") == "bfloat16"
+
+
+def test_the_cpu_is_described_in_a_line(cpu):
+    cpu(cpu_name="A CPU", amx_bf16=True)
+    assert precision.describe_cpu() == f"A CPU, {os.cpu_count()} cores, bfloat16 units"
+    cpu()
+    assert precision.describe_cpu().endswith("no bfloat16 units: computes in float32")
+
+
+def test_the_library_does_not_depend_on_the_command_line():
+    package = Path(precision.__file__).parent
+    modules = [file for file in package.rglob("*.py") if file.relative_to(package).parts[0] != "cli"]
+    assert [file for file in modules if "nnunet_fganet.cli" in file.read_text()] == []
 
 
 def test_unknown_precision_names_the_variable(monkeypatch):

@@ -257,6 +257,8 @@ def check_device(environment: Mapping[str, str]) -> Iterator[Finding]:
         mend = f"{sys.executable} -m pip install --force-reinstall torch torchvision"
         yield Finding("torch", State.WRONG, f"does not work: {_sentence(error)}", mend)
         return
+    from nnunet_fganet.precision import describe_cpu
+
     yield from check_gpus(environment)
     yield Finding("CPU", State.OK, describe_cpu())
     yield check_precision(environment.get("FGANET_PRECISION"))
@@ -300,18 +302,6 @@ def check_deformable_convolution() -> Finding:
     if total != 9:
         raise RuntimeError(f"deform_conv2d sums nine ones to {total}")
     return Finding("deformable convolution", State.OK, "torch and torchvision fit together")
-
-
-def describe_cpu() -> str:
-    """Name, cores and bfloat16 units of the CPU, in one line."""
-    import torch
-
-    from nnunet_fganet.precision import cpu_has_bfloat16_units
-
-    capabilities: dict[str, str] = getattr(torch.cpu, "get_capabilities", dict)()  # older torch cannot tell
-    name = capabilities.get("cpu_name") or platform.processor() or platform.machine()
-    units = "bfloat16 units" if cpu_has_bfloat16_units() else "no bfloat16 units: computes in float32"
-    return f"{name}, {os.cpu_count()} cores, {units}"
 
 
 def _sentence(error: Exception) -> str:

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from nnunet_fganet.cli.doctor import describe_cpu
 from nnunet_fganet.comparison import page, table
 from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
 from nnunet_fganet.comparison.dataset import PlannedDataset, data_digest, find_planned_dataset
 from nnunet_fganet.comparison.entries import (
+    COMPARATOR_TRAINER,
     REFERENCE,
     Entry,
     budget_of,
@@ -37,7 +37,7 @@ from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.planning.planner import CONFIGURATION
-from nnunet_fganet.precision import MIXED, training_precision
+from nnunet_fganet.precision import MIXED, describe_cpu, training_precision
 from nnunet_fganet.training.settings import TrainingSettings
 
 # Of a training: weights and momentum in float32, in the best, the last and one half-written checkpoint.
@@ -118,7 +118,7 @@ def run_comparison(
     groups = dataset.groups(frames, options.by)
     _check_groups(groups, options)
     plans = with_budget(dataset.plans, options.epochs, options.iterations)
-    _check_device(plans, options.device)
+    _check_device(entries, plans, options.device)
     configurations = configurations_of(entries, plans, dataset.description, options.seeds)
     folder = RunFolder(options.out.resolve(), dataset.name, plans_name_of(options.plans, options.out))
     terms = _terms(kind, dataset, plans, folder, options)
@@ -154,11 +154,12 @@ def _check_groups(groups: dict[str, str], options: ComparisonOptions) -> None:
         )
 
 
-def _check_device(plans: dict[str, Any], device: str) -> None:
+def _check_device(entries: Sequence[Entry], plans: dict[str, Any], device: str) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; compare with --device cpu.")
     precision = training_precision(_settings(plans).precision, device)
-    if device == "cuda" and precision != MIXED:
+    with_comparators = any(entry.trainer == COMPARATOR_TRAINER for entry in entries)
+    if device == "cuda" and precision != MIXED and with_comparators:
         raise InputError(
             f"FGA-Net would compute in {precision}, and nnU-Net trains the comparators on GPUs in its own mixed "
             "precision: plan with --precision auto, or set FGANET_PRECISION=auto."

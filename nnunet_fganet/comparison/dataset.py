@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from nnunet_fganet.evaluation.pairs import SPLITS_FILE
 from nnunet_fganet.evaluation.record import find_record, groups_of, name_some, records_of
 from nnunet_fganet.planning.planner import CONFIGURATION
 from nnunet_fganet.planning.planning import raw_folder
+from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,8 @@ class PlannedDataset:
 
     Attributes
     ----------
-    number, name
-        501 and ``Dataset501_TCGSeg``.
+    name
+        ``Dataset501_TCGSeg``.
     raw, plans_file
         Its folder of frames and labels, and its plans.
     plans, description
@@ -32,7 +35,6 @@ class PlannedDataset:
         Validation frames of each fold.
     """
 
-    number: int
     name: str
     raw: Path
     plans_file: Path
@@ -94,7 +96,7 @@ def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
     Raises
     ------
     InputError
-        Something is missing; the sentence says which command makes it.
+        Something is missing or mistyped; the sentence names it, and the command that makes it.
     """
     raw = raw_folder(number)
     folder = Path(nnUNet_preprocessed) / raw.name
@@ -104,9 +106,10 @@ def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
     plans, description = _read(plans_file), _read(folder / "dataset.json")
     if "configurations" not in plans or CONFIGURATION not in plans["configurations"]:
         raise InputError(f"{plans_file} has no configuration {CONFIGURATION}: make it anew with fganet plan {number}.")
+    _check_settings(plans_file, plans["configurations"][CONFIGURATION], number)
     validation = _validation_frames(folder / SPLITS_FILE)
     _check_preprocessed(folder / plans["configurations"][CONFIGURATION]["data_identifier"], validation, number)
-    return PlannedDataset(number, raw.name, raw, plans_file, plans, description, validation)
+    return PlannedDataset(raw.name, raw, plans_file, plans, description, validation)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -114,6 +117,20 @@ def _read(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{path} is missing or damaged: make it anew with fganet plan.") from None
+
+
+def _check_settings(plans_file: Path, configuration: Mapping[str, Any], number: int) -> None:
+    try:
+        settings = TrainingSettings.from_configuration(configuration)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"{plans_file} cannot be trained with ({error}): correct it, or make it anew with "
+            f"fganet plan {number} --force."
+        ) from error
+    try:
+        compute_dtypes(settings.precision)
+    except ValueError as error:  # of the environment variable, as the plans' own precision has passed
+        raise InputError(f"{error}.") from error
 
 
 def _validation_frames(path: Path) -> list[list[str]]:

@@ -6,12 +6,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_fganet.cli.doctor import describe_cpu
 from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 from nnunet_fganet.demo.picture import PicturedFrame, evenly_spaced, write_contact_sheet
 from nnunet_fganet.demo.scores import FrameScore, measure_latency, read_mask, score_frames, table_of, write_scores
 from nnunet_fganet.demo.steps import Step, run_steps
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.precision import describe_cpu
 
 FOLDER = Path("demo")
 DATASET = "Dataset501_TCGSeg"

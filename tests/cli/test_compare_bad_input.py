@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME
 
@@ -50,6 +51,29 @@ def test_a_data_set_that_is_not_there_or_not_planned(planned: Planned) -> None:
     (planned.folder / "dataset.json").write_text("{")
     assert "dataset.json is missing or damaged" in planned.refused()
     assert not planned.out.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"alpah": 0.1}, "not known: alpah"),
+        ({"alpha": 1.5}, "alpha must be at least 0 and below 1, not 1.5"),
+        ({"epochs": "many"}, "'str' and 'int'"),
+        ({"precision": "fp32"}, "precision must be one of auto, float32, bfloat16, not fp32"),
+    ],
+)
+def test_mistyped_plans(planned: Planned, settings: dict[str, object], said: str) -> None:
+    planned.change_plans(**settings)
+    for command in ("compare", "ablate"):
+        error = planned.refused(command=command)
+        assert f"{planned.folder / 'nnUNetFGANetPlans.json'} cannot be trained with (" in error
+        assert "fganet plan 901 --force" in error
+        assert said in error
+
+
+def test_a_mistyped_precision_of_the_environment(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FGANET_PRECISION", "fp32")
+    assert "precision 'fp32' is not known; set FGANET_PRECISION" in planned.refused()
 
 
 def test_nnunets_folders_are_not_set(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,10 +179,19 @@ def test_an_ablation_of_plans_that_lack_a_part(planned: Planned) -> None:
 
 
 def test_a_gpu_that_is_not_there(planned: Planned) -> None:
-    import torch
-
     if not torch.cuda.is_available():
         assert "--device cuda: torch finds no GPU here" in planned.refused("--device", "cuda")
+
+
+def test_a_precision_that_comparators_cannot_keep_to_on_gpus(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if there were a GPU: what is refused here is refused before anything is computed."""
+    fill_disk(planned, monkeypatch)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    planned.change_plans(precision="float32")
+    said = planned.refused("--device", "cuda", "--networks", "fganet", "unet")
+    assert "FGA-Net would compute in float32" in said and "FGANET_PRECISION=auto" in said
+    assert "GB free" in planned.refused("--device", "cuda", "--networks", "fganet")
+    assert "GB free" in planned.refused("--device", "cuda", "--force", command="ablate")
 
 
 def fill_disk(planned: Planned, monkeypatch: pytest.MonkeyPatch) -> None:

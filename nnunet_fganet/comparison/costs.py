@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 from nnunet_fganet.benchmark.measuring import measure
 from nnunet_fganet.comparators.counting import multiply_accumulates, paper_count
@@ -80,7 +81,7 @@ def measured_costs(folder: RunFolder, runs: Mapping[str, Run], device: str, mach
     if kept.get("machine") == machine and set(runs) <= set(kept.get("networks", {})):
         return {name: _from_json(kept["networks"][name]) for name in runs}
     print(f"\nTiming {len(runs)} networks, one frame after the other")
-    costs = measure_costs({name: _load(folder, run) for name, run in runs.items()}, device)
+    costs = measure_costs({name: load_trained(folder, run) for name, run in runs.items()}, device)
     document = {"machine": machine, "networks": {name: asdict(cost) for name, cost in costs.items()}}
     with written_beside(folder.costs, overwrite=True) as partial_file:
         partial_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -120,15 +121,15 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
     }
 
 
-def _load(folder: RunFolder, run: Run) -> Loaded:
-    """Load weights as nnU-Net's prediction does."""
+def load_trained(folder: RunFolder, run: Run) -> Loaded:
+    """Load a network with its weights as nnU-Net's prediction does."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nnU-Net's search for trainers imports all of its modules
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder.model(run)), (run.fold,))
-    weights = predictor.list_of_parameters[0]
     network = predictor.network.eval()
-    network.load_state_dict(weights)
+    if isinstance(network, OptimizedModule):
+        network = network._orig_mod  # nnUNet_compile is set, and all networks are timed in eager mode
     if isinstance(network, FGANet):
         network.inference, network.compute_dtypes = None, {}  # plain; prepared is measured beside it
     manager = predictor.configuration_manager

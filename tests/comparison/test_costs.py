@@ -1,9 +1,15 @@
 """What networks cost, measured side by side in this process."""
 
+from pathlib import Path
+
+import pytest
 import torch
 from comparator_plans import build
+from trained_model import FGANET, UNET, write_model
 
-from nnunet_fganet.comparison.costs import Loaded, measure_costs
+from nnunet_fganet.comparison.costs import Loaded, load_trained, measure_costs
+from nnunet_fganet.comparison.entries import compared_entries
+from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.network.counting import count_operations
 
 
@@ -33,3 +39,23 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     measure_costs({"fganet": network}, "cpu")
     for name, tensor in network.network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("compiled", ["f", "t"])
+@pytest.mark.parametrize(("name", "architecture"), [("fganet", FGANET), ("unet", UNET)])
+def test_a_trained_network_is_loaded_to_run_in_eager_mode(
+    name: str, architecture: dict, compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nnU-Net is told to compile all networks that it loads."""
+    monkeypatch.setenv("nnUNet_compile", compiled)
+    folder, [entry] = RunFolder(tmp_path, "Dataset901_Wires", "P"), compared_entries([name])
+    run = Run(entry, 0, 0)
+    write_model(folder.model(run), architecture)
+    trained = load_trained(folder, run)
+    assert type(trained.network).__name__ == architecture["network_class_name"].rpartition(".")[2]
+    assert (trained.input_channels, trained.patch) == (1, (64, 64))
+    weights = torch.load(folder.checkpoint(run), weights_only=False)["network_weights"]
+    loaded_weights = trained.network.state_dict()
+    assert set(loaded_weights) == set(weights)
+    assert all(torch.equal(loaded_weights[key], weight) for key, weight in weights.items())
+    assert not trained.network.training

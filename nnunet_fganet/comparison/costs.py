@@ -53,8 +53,8 @@ class Cost:
     paper_count
         The same as the paper counts.
     latencies
-        ``plain``: PyTorch's eager mode, as every network is measured. ``prepared``: FGA-Net as ``nnUNetv2_predict``
-        runs it.
+        ``plain``: PyTorch's eager mode with contiguous memory, as every network is measured. ``prepared``: FGA-Net as
+        ``nnUNetv2_predict`` runs it.
     """
 
     parameters: int
@@ -144,7 +144,8 @@ def load_trained(folder: RunFolder, run: Run) -> Loaded:
 
 
 def _plain(network: nn.Module, device: str) -> tuple[Callable[[torch.Tensor], Any], str]:
-    network = network.to(device)
+    # nnU-Net builds FGA-Net with channels last and the comparators contiguous.
+    network = network.to(device).to(memory_format=torch.contiguous_format)
     return network, "float16, mixed" if device == "cuda" else "float32"
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from comparator_plans import build
+from comparator_plans import SCALE, build
+from torch import nn
 from trained_model import FGANET, UNET, write_model
 
 from nnunet_fganet.comparison.costs import Loaded, load_trained, measure_costs
@@ -13,8 +14,8 @@ from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.network.counting import count_operations
 
 
-def loaded(name: str) -> Loaded:
-    network = build(name).eval()
+def loaded(name: str, scale: float = SCALE) -> Loaded:
+    network = build(name, scale=scale).eval()
     return Loaded(network, 1, (64, 64), sum(each.numel() for each in network.parameters()), "float32")
 
 
@@ -39,6 +40,24 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     measure_costs({"fganet": network}, "cpu")
     for name, tensor in network.network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize("name", ["fganet", "unet"])
+def test_every_network_computes_in_one_memory_format(name: str) -> None:
+    """Whichever it was built with: nnU-Net builds FGA-Net with channels last."""
+    plain = loaded(name, SCALE / 4)
+    plain.network.to(memory_format=torch.channels_last)
+    contiguous = []
+
+    def note_format(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if output.device.type == "cpu":  # operations are counted on another
+            contiguous.append(output.is_contiguous())
+
+    for module in plain.network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note_format)
+    measure_costs({name: plain}, "cpu")
+    assert contiguous and all(contiguous)
 
 
 @pytest.mark.parametrize("compiled", ["f", "t"])

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -54,7 +54,7 @@ class Cost:
         The same as the paper counts.
     latencies
         ``plain``: PyTorch's eager mode with contiguous memory, as every network is measured. ``prepared``: FGA-Net as
-        ``nnUNetv2_predict`` runs it.
+        ``nnUNetv2_predict`` runs it on a CPU; on a GPU it is not prepared.
     """
 
     parameters: int
@@ -108,8 +108,8 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
     for name, loaded in networks.items():
         times[name] = [_time(PLAIN, partial(_plain, loaded.network, device), loaded, device)]
     for name, loaded in networks.items():
-        if isinstance(loaded.network, FGANet):
-            times[name].append(_time(PREPARED, partial(_prepared, loaded.network, device, loaded), loaded, device))
+        if is_prepared(loaded.network, device):
+            times[name].append(_time(PREPARED, partial(_prepared, loaded.network, loaded.precision), loaded, device))
     return {
         name: Cost(
             loaded.parameters,
@@ -119,6 +119,11 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
         )
         for name, loaded in networks.items()
     }
+
+
+def is_prepared(network: nn.Module, device: str) -> TypeGuard[FGANet]:
+    """Whether ``nnUNetv2_predict`` prepares a network: FGA-Net, on a CPU only."""
+    return isinstance(network, FGANet) and device == "cpu"
 
 
 def load_trained(folder: RunFolder, run: Run) -> Loaded:
@@ -149,8 +154,8 @@ def _plain(network: nn.Module, device: str) -> tuple[Callable[[torch.Tensor], An
     return network, "float16, mixed" if device == "cuda" else "float32"
 
 
-def _prepared(network: FGANet, device: str, loaded: Loaded) -> tuple[Callable[[torch.Tensor], Any], str]:
-    prepared = optimize_for_inference(network.to(device), compute_dtypes(loaded.precision).get(device))
+def _prepared(network: FGANet, precision: str) -> tuple[Callable[[torch.Tensor], Any], str]:
+    prepared = optimize_for_inference(network, compute_dtypes(precision)["cpu"])
     return prepared, str(prepared.dtype).removeprefix("torch.")
 
 

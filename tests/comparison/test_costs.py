@@ -8,7 +8,7 @@ from comparator_plans import SCALE, build
 from torch import nn
 from trained_model import FGANET, UNET, write_model
 
-from nnunet_fganet.comparison.costs import Loaded, load_trained, measure_costs
+from nnunet_fganet.comparison.costs import Loaded, is_prepared, load_trained, measure_costs
 from nnunet_fganet.comparison.entries import compared_entries
 from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.network.counting import count_operations
@@ -40,6 +40,22 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     measure_costs({"fganet": network}, "cpu")
     for name, tensor in network.network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "prepared"),
+    [("fganet", "cpu", True), ("fganet", "cuda", False), ("unet", "cpu", False), ("unet", "cuda", False)],
+)
+def test_prepared_is_measured_where_nnunet_predicts_so(name: str, device: str, prepared: bool) -> None:
+    assert is_prepared(build(name), device) is prepared
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_every_network_is_measured_plain_only() -> None:
+    costs = measure_costs({name: loaded(name) for name in ("fganet", "unet")}, "cuda")
+    assert [(latency.how, latency.dtype) for cost in costs.values() for latency in cost.latencies] == [
+        ("plain", "float16, mixed")
+    ] * 2
 
 
 @pytest.mark.parametrize("name", ["fganet", "unet"])

@@ -1,10 +1,12 @@
-"""Run a command to its end; an interrupt stops it and all its children."""
+"""Run a command to its end; none of its children outlives it."""
 
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import IO
 
 SECONDS_TO_STOP = 10
@@ -17,7 +19,7 @@ def run_command(
     watch: Callable[[str], str | None] | None,
     keep_open: Sequence[int] = (),
 ) -> int:
-    """Run a command to its end and return its exit code; an interrupt stops it and all its children.
+    """Run a command to its end and return its exit code; children that outlive it, or an interrupt, are stopped.
 
     Parameters
     ----------
@@ -47,6 +49,8 @@ def run_command(
     )
     try:
         if watch and process.stdout:
+            # Its lines end when nobody can write any more: neither it nor a child of it.
+            Thread(target=_end_children_with, args=(process,), daemon=True).start()
             with log.open("a", encoding="utf-8") as file:
                 _follow(process.stdout, file, watch)
         return process.wait()
@@ -63,13 +67,26 @@ def _follow(lines: IO[str], log: IO[str], watch: Callable[[str], str | None]) ->
             print(f"      {shown}", flush=True)
 
 
+def _end_children_with(process: subprocess.Popen[str]) -> None:
+    """Wait for the process, then end the children that it left: those of a killed one would run for ever."""
+    process.wait()
+    _send(process, signal.SIGKILL)
+
+
 def _stop(process: subprocess.Popen[str]) -> None:
-    """End the process and its children, gently first; nothing to do where it ended by itself."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, kind)
-        try:
+    """End the process, gently first, and whatever is left of its children."""
+    try:
+        if process.poll() is None:
+            _send(process, signal.SIGTERM)
             process.wait(SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            continue
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        _send(process, signal.SIGKILL)
+    process.wait()
+
+
+def _send(process: subprocess.Popen[str], kind: signal.Signals) -> None:
+    """Send a signal to the process and its children, where any still live."""
+    with suppress(ProcessLookupError, PermissionError):  # the latter is macOS's answer where all have just ended
+        os.killpg(process.pid, kind)

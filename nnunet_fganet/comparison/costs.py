@@ -9,11 +9,12 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 from nnunet_fganet.benchmark.measuring import measure
 from nnunet_fganet.comparators.counting import multiply_accumulates, paper_count
@@ -52,8 +53,8 @@ class Cost:
     paper_count
         The same as the paper counts.
     latencies
-        ``plain``: PyTorch's eager mode, as every network is measured. ``prepared``: FGA-Net as ``nnUNetv2_predict``
-        runs it.
+        ``plain``: PyTorch's eager mode with contiguous memory, as every network is measured. ``prepared``: FGA-Net as
+        ``nnUNetv2_predict`` runs it on a CPU; on a GPU it is not prepared.
     """
 
     parameters: int
@@ -80,7 +81,7 @@ def measured_costs(folder: RunFolder, runs: Mapping[str, Run], device: str, mach
     if kept.get("machine") == machine and set(runs) <= set(kept.get("networks", {})):
         return {name: _from_json(kept["networks"][name]) for name in runs}
     print(f"\nTiming {len(runs)} networks, one frame after the other")
-    costs = measure_costs({name: _load(folder, run) for name, run in runs.items()}, device)
+    costs = measure_costs({name: load_trained(folder, run) for name, run in runs.items()}, device)
     document = {"machine": machine, "networks": {name: asdict(cost) for name, cost in costs.items()}}
     with written_beside(folder.costs, overwrite=True) as partial_file:
         partial_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
@@ -107,8 +108,8 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
     for name, loaded in networks.items():
         times[name] = [_time(PLAIN, partial(_plain, loaded.network, device), loaded, device)]
     for name, loaded in networks.items():
-        if isinstance(loaded.network, FGANet):
-            times[name].append(_time(PREPARED, partial(_prepared, loaded.network, device, loaded), loaded, device))
+        if is_prepared(loaded.network, device):
+            times[name].append(_time(PREPARED, partial(_prepared, loaded.network, loaded.precision), loaded, device))
     return {
         name: Cost(
             loaded.parameters,
@@ -120,15 +121,20 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
     }
 
 
-def _load(folder: RunFolder, run: Run) -> Loaded:
-    """Load weights as nnU-Net's prediction does."""
+def is_prepared(network: nn.Module, device: str) -> TypeGuard[FGANet]:
+    """Whether ``nnUNetv2_predict`` prepares a network: FGA-Net, on a CPU only."""
+    return isinstance(network, FGANet) and device == "cpu"
+
+
+def load_trained(folder: RunFolder, run: Run) -> Loaded:
+    """Load a network with its weights as nnU-Net's prediction does."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nnU-Net's search for trainers imports all of its modules
         predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
         predictor.initialize_from_trained_model_folder(str(folder.model(run)), (run.fold,))
-    weights = predictor.list_of_parameters[0]
     network = predictor.network.eval()
-    network.load_state_dict(weights)
+    if isinstance(network, OptimizedModule):
+        network = network._orig_mod  # nnUNet_compile is set, and all networks are timed in eager mode
     if isinstance(network, FGANet):
         network.inference, network.compute_dtypes = None, {}  # plain; prepared is measured beside it
     manager = predictor.configuration_manager
@@ -143,12 +149,13 @@ def _load(folder: RunFolder, run: Run) -> Loaded:
 
 
 def _plain(network: nn.Module, device: str) -> tuple[Callable[[torch.Tensor], Any], str]:
-    network = network.to(device)
+    # nnU-Net builds FGA-Net with channels last and the comparators contiguous.
+    network = network.to(device).to(memory_format=torch.contiguous_format)
     return network, "float16, mixed" if device == "cuda" else "float32"
 
 
-def _prepared(network: FGANet, device: str, loaded: Loaded) -> tuple[Callable[[torch.Tensor], Any], str]:
-    prepared = optimize_for_inference(network.to(device), compute_dtypes(loaded.precision).get(device))
+def _prepared(network: FGANet, precision: str) -> tuple[Callable[[torch.Tensor], Any], str]:
+    prepared = optimize_for_inference(network, compute_dtypes(precision)["cpu"])
     return prepared, str(prepared.dtype).removeprefix("torch.")
 
 

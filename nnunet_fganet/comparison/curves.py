@@ -93,11 +93,16 @@ def read_curves(checkpoint: Path) -> Curves:
 
 
 def kept_curves(checkpoint: Path, file: Path) -> Curves:
-    """Curves of a finished training, from ``file`` where they were kept: checkpoints are large."""
+    """Curves of a finished training, from ``file`` where they were kept: checkpoints are large.
+
+    A file that is older than the checkpoint is of an earlier training, and is written anew.
+    """
     try:
-        return Curves(**json.loads(file.read_text(encoding="utf-8")))
+        if file.stat().st_mtime_ns >= checkpoint.stat().st_mtime_ns:
+            return Curves(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):  # not kept yet
-        curves = read_curves(checkpoint)
+        pass
+    curves = read_curves(checkpoint)
     with written_beside(file, overwrite=True) as partial:
         partial.write_text(json.dumps(asdict(curves)) + "\n", encoding="utf-8")
     return curves

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from nnunet_fganet.comparison import table
-from nnunet_fganet.comparison.costs import Cost
+from nnunet_fganet.comparison.costs import PREPARED, Cost
 from nnunet_fganet.comparison.paper import PaperRow
 from nnunet_fganet.comparison.runs import RunFolder
 from nnunet_fganet.comparison.scores import EntryScores
@@ -99,9 +99,7 @@ def as_page(findings: Findings) -> str:
         parts += [table.differences_table(scores, chosen, waiting) for chosen in columns]
     parts += [
         "## Cost of a frame",
-        f"One frame of the patch's size, all networks one after the other in one process: {findings.machine}. Median "
-        "and quartiles. Plain: PyTorch's eager mode; prepared: FGA-Net as nnUNetv2_predict runs it on a CPU, in "
-        "the number format of the last column.",
+        _latency_terms(findings),
         table.costs_table(scores, findings.costs),
         "## Trainings",
         table.trainings_table(findings.trainings, scores),
@@ -123,6 +121,16 @@ def _terms(findings: Findings) -> str:
         f"of {record['iterations']} batches of {record['batch']} patches of {patch} px, on {record['device']}. "
         "Predicted by nnU-Net's final validation (sliding window, mirrored). In brackets 95 % intervals that resample "
         f"{by}s."
+    )
+
+
+def _latency_terms(findings: Findings) -> str:
+    """How latencies were measured."""
+    ways = {latency.how for cost in findings.costs.values() for latency in cost.latencies}
+    prepared = "; prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" if PREPARED in ways else ""
+    return (
+        f"One frame of the patch's size, all networks one after the other in one process: {findings.machine}. Median "
+        f"and quartiles, in the number format of the last column. Plain: PyTorch's eager mode{prepared}."
     )
 
 

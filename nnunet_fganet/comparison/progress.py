@@ -1,4 +1,4 @@
-"""How long the trainings of a comparison still take, from the epochs measured so far."""
+"""How long the trainings of a comparison still take, from those measured so far."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +9,9 @@ from nnunet_fganet.commands.watchers import EpochWatcher
 PREDICTING = re.compile(r"predicting \S+$")
 
 
-def time_left(epochs_left: Sequence[tuple[str, int]], measured: Mapping[str, Sequence[float]]) -> float | None:
+def time_left(
+    epochs_left: Sequence[tuple[str, int]], measured: Mapping[str, Sequence[float]], beside: Sequence[float] = ()
+) -> float | None:
     """Seconds that trainings still take.
 
     Parameters
@@ -19,6 +21,9 @@ def time_left(epochs_left: Sequence[tuple[str, int]], measured: Mapping[str, Seq
     measured
         Durations of epochs by the name of the entry. An entry without any is taken to be as slow as the others are
         on average.
+    beside
+        What finished trainings took beside their epochs: start of the processes, checkpoints, validation. Each run
+        that is left is taken to need as much on average; nothing where none is finished yet.
 
     Returns
     -------
@@ -29,7 +34,8 @@ def time_left(epochs_left: Sequence[tuple[str, int]], measured: Mapping[str, Seq
     if not means:
         return None
     typical = fmean(means.values())
-    return sum(epochs * means.get(name, typical) for name, epochs in epochs_left)
+    for_epochs = sum(epochs * means.get(name, typical) for name, epochs in epochs_left)
+    return for_epochs + len(epochs_left) * (fmean(beside) if beside else 0)
 
 
 def duration(seconds: float) -> str:

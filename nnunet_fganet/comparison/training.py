@@ -84,19 +84,23 @@ def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failu
     seconds: dict[str, list[float]] = {}
     for run in done:
         seconds.setdefault(run.entry.name, []).extend(_curves_seconds(trainings, run))
+    beside: list[float] = []
     pending = [run for run in trainings.runs if run not in done]
     if done:
         print(f"{len(done)} of {len(trainings.runs)} trainings are done already.")
     failures = []
     for index, run in enumerate(pending):
-        left = time_left([(each.entry.name, trainings.epochs) for each in pending[index:]], seconds)
+        left = time_left([(each.entry.name, trainings.epochs) for each in pending[index:]], seconds, beside)
         said = "" if left is None else f" (all trainings: about {duration(left)} left)"
         print(f"\n[{len(done) + index + 1}/{len(trainings.runs)}] {run.title}{said}", flush=True)
-        started = time.monotonic()
-        code = _train(trainings, run, pending[index + 1 :], seconds, keep_open)
+        state, started = trainings.state(run), time.monotonic()
+        code = _train(trainings, run, pending[index + 1 :], seconds, beside, keep_open)
         if code == 0 and trainings.state(run) is State.DONE:
-            seconds.setdefault(run.entry.name, []).extend(_curves_seconds(trainings, run))
-            print(f"      {duration(time.monotonic() - started)}", flush=True)
+            took, epochs = time.monotonic() - started, _curves_seconds(trainings, run)
+            seconds.setdefault(run.entry.name, []).extend(epochs)
+            if state is State.NEW:  # the curves of others tell of epochs that were trained before
+                beside.append(took - sum(epochs))
+            print(f"      {duration(took)}", flush=True)
             continue
         failures.append(Failure(run, code, trainings.folder.log(run)))
         print(f"      failed: {failures[-1]}", flush=True)
@@ -108,6 +112,7 @@ def _train(
     run: Run,
     others: Sequence[Run],
     seconds: Mapping[str, Sequence[float]],
+    beside: Sequence[float],
     keep_open: Sequence[int],
 ) -> int:
     """Run nnU-Net's command until it ends; returns its exit code."""
@@ -116,7 +121,7 @@ def _train(
         epochs_left = [(run.entry.name, trainings.epochs - epochs_done)]
         epochs_left += [(other.entry.name, trainings.epochs) for other in others]
         # This run's own speed counts for its entry: the machine may be busier or idler than it was.
-        return time_left(epochs_left, {**seconds, run.entry.name: [last]})
+        return time_left(epochs_left, {**seconds, run.entry.name: [last]}, beside)
 
     command = nnunet_command(trainings, run)
     print(f"      {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)

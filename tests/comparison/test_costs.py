@@ -1,14 +1,21 @@
 """What networks cost, measured side by side in this process."""
 
-import torch
-from comparator_plans import build
+from pathlib import Path
 
-from nnunet_fganet.comparison.costs import Loaded, measure_costs
+import pytest
+import torch
+from comparator_plans import SCALE, build
+from torch import nn
+from trained_model import FGANET, UNET, write_model
+
+from nnunet_fganet.comparison.costs import Loaded, is_prepared, load_trained, measure_costs
+from nnunet_fganet.comparison.entries import compared_entries
+from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.network.counting import count_operations
 
 
-def loaded(name: str) -> Loaded:
-    network = build(name).eval()
+def loaded(name: str, scale: float = SCALE) -> Loaded:
+    network = build(name, scale=scale).eval()
     return Loaded(network, 1, (64, 64), sum(each.numel() for each in network.parameters()), "float32")
 
 
@@ -33,3 +40,57 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
     measure_costs({"fganet": network}, "cpu")
     for name, tensor in network.network.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "prepared"),
+    [("fganet", "cpu", True), ("fganet", "cuda", False), ("unet", "cpu", False), ("unet", "cuda", False)],
+)
+def test_prepared_is_measured_where_nnunet_predicts_so(name: str, device: str, prepared: bool) -> None:
+    assert is_prepared(build(name), device) is prepared
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_every_network_is_measured_plain_only() -> None:
+    costs = measure_costs({name: loaded(name) for name in ("fganet", "unet")}, "cuda")
+    assert [(latency.how, latency.dtype) for cost in costs.values() for latency in cost.latencies] == [
+        ("plain", "float16, mixed")
+    ] * 2
+
+
+@pytest.mark.parametrize("name", ["fganet", "unet"])
+def test_every_network_computes_in_one_memory_format(name: str) -> None:
+    """Whichever it was built with: nnU-Net builds FGA-Net with channels last."""
+    plain = loaded(name, SCALE / 4)
+    plain.network.to(memory_format=torch.channels_last)
+    contiguous = []
+
+    def note_format(module: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        if output.device.type == "cpu":  # operations are counted on another
+            contiguous.append(output.is_contiguous())
+
+    for module in plain.network.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(note_format)
+    measure_costs({name: plain}, "cpu")
+    assert contiguous and all(contiguous)
+
+
+@pytest.mark.parametrize("compiled", ["f", "t"])
+@pytest.mark.parametrize(("name", "architecture"), [("fganet", FGANET), ("unet", UNET)])
+def test_a_trained_network_is_loaded_to_run_in_eager_mode(
+    name: str, architecture: dict, compiled: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nnU-Net is told to compile all networks that it loads."""
+    monkeypatch.setenv("nnUNet_compile", compiled)
+    folder, [entry] = RunFolder(tmp_path, "Dataset901_Wires", "P"), compared_entries([name])
+    run = Run(entry, 0, 0)
+    write_model(folder.model(run), architecture)
+    trained = load_trained(folder, run)
+    assert type(trained.network).__name__ == architecture["network_class_name"].rpartition(".")[2]
+    assert (trained.input_channels, trained.patch) == (1, (64, 64))
+    weights = torch.load(folder.checkpoint(run), weights_only=False)["network_weights"]
+    loaded_weights = trained.network.state_dict()
+    assert set(loaded_weights) == set(weights)
+    assert all(torch.equal(loaded_weights[key], weight) for key, weight in weights.items())
+    assert not trained.network.training

@@ -1,6 +1,7 @@
 """Curves of trainings, and when a loss counts as flat."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +59,9 @@ def test_what_cannot_be_judged_is_no_result(losses: np.ndarray, verdict: str) ->
     assert (judged.fall, judged.is_flat, judged.verdict) == (None, False, verdict)
 
 
-def test_curves_are_read_from_a_checkpoint_once(tmp_path: Path) -> None:
+def write_checkpoint(path: Path, train_losses: list[float]) -> None:
     logged = {
-        "train_losses": [np.float32(2), np.float32(1)],
+        "train_losses": [np.float32(loss) for loss in train_losses],
         "val_losses": [2.5, 1.5],
         "mean_fg_dice": [0.1, float("nan")],
         "ema_fg_dice": [0.1, 0.2],
@@ -69,11 +70,35 @@ def test_curves_are_read_from_a_checkpoint_once(tmp_path: Path) -> None:
         "epoch_start_timestamps": [100.0, 103.0],
         "epoch_end_timestamps": [102.0, 106.0],
     }
+    torch.save({"logging": logged}, path)
+
+
+def test_curves_are_read_from_a_checkpoint_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint, kept = tmp_path / "checkpoint_final.pth", tmp_path / "curves" / "run.json"
-    torch.save({"logging": logged}, checkpoint)
+    write_checkpoint(checkpoint, [2, 1])
     first = kept_curves(checkpoint, kept)
     assert (first.train_loss, first.validation_loss, first.seconds) == ([2, 1], [2.5, 1.5], [2, 3])
-    checkpoint.unlink()
+    monkeypatch.setattr(torch, "load", pytest.fail)
     again = kept_curves(checkpoint, kept)
     assert again.train_loss == first.train_loss and np.isnan(again.pseudo_dice[1])
     assert set(json.loads(kept.read_text())) == set(vars(first))
+
+
+def test_curves_of_an_earlier_training_are_not_taken(tmp_path: Path) -> None:
+    """The user removed the training, and it was trained anew."""
+    checkpoint, kept = tmp_path / "checkpoint_final.pth", tmp_path / "run.json"
+    write_checkpoint(checkpoint, [2, 1])
+    kept_curves(checkpoint, kept)
+    checkpoint.unlink()
+    write_checkpoint(checkpoint, [4, 3])
+    later = kept.stat().st_mtime + 60  # epochs later
+    os.utime(checkpoint, (later, later))
+    assert kept_curves(checkpoint, kept).train_loss == [4, 3]
+    assert json.loads(kept.read_text())["train_loss"] == [4, 3]
+
+
+def test_curves_that_were_cut_off_are_read_again(tmp_path: Path) -> None:
+    checkpoint, kept = tmp_path / "checkpoint_final.pth", tmp_path / "run.json"
+    write_checkpoint(checkpoint, [2, 1])
+    kept.write_text('{"train_loss": [2')
+    assert kept_curves(checkpoint, kept).train_loss == [2, 1]

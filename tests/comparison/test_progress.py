@@ -20,8 +20,14 @@ def test_a_network_that_has_not_run_yet_is_taken_for_an_average_one() -> None:
     assert time_left([("unet", 1), ("cenet", 10)], {"unet": [2.0], "fganet": [6.0], "cenet": []}) == 2 + 10 * 4
 
 
+def test_each_run_that_is_left_takes_its_start_and_validation_too() -> None:
+    left, measured = [("unet", 10), ("unet", 0), ("cenet", 5)], {"unet": [2.0], "cenet": [4.0]}
+    assert time_left(left, measured, [30.0, 50.0]) == time_left(left, measured) + 3 * 40
+
+
 def test_nothing_is_said_before_the_first_epoch() -> None:
     assert time_left([("unet", 1)], {}) is None
+    assert time_left([("unet", 1)], {}, [30.0]) is None
     assert time_left([("unet", 1)], {"unet": []}) is None
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,12 @@ def test_the_page_has_all_tables_and_marks_what_is_no_result(findings):
     assert row(rest, "FGA-Net (paper)").split("|")[4].strip() == "71.29"
     trained = row(rest.split("## Trainings")[1], "U-Net")
     assert "still falling" in trained and "2 min" in trained
+
+
+def test_the_page_speaks_of_prepared_networks_where_there_are_any(findings):
+    assert "prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" in page.as_page(findings)
+    fganet = replace(COSTS["fganet"], latencies=COSTS["fganet"].latencies[:1])
+    assert "prepared" not in page.as_page(replace(findings, costs=COSTS | {"fganet": fganet}))
 
 
 def test_rows_have_one_width(findings):

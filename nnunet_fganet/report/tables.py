@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from nnunet_fganet.comparators.registry import COMPARATORS
-from nnunet_fganet.comparison.costs import Cost, Latency
 from nnunet_fganet.comparison.progress import duration
 from nnunet_fganet.comparison.table import (
     NOT_FLAT,
@@ -95,17 +94,17 @@ def cost_table(run: RunDocument) -> Table | None:
         if network not in run.summary["costs"]:
             continue
         title = COMPARATORS[network].title if network in COMPARATORS else run.titles[index]
-        document = run.summary["costs"][network]
-        cost = Cost(**{**document, "latencies": tuple(Latency(**each) for each in document["latencies"])})
-        for latency in cost.latencies:
+        cost = run.summary["costs"][network]
+        for latency in cost["latencies"]:
+            milliseconds = latency["milliseconds"]
             rows.append(
                 [
-                    Cell(f"{title}, {latency.how}"),
-                    _scaled(cost.parameters / 1e6, 2),
-                    _scaled(cost.multiply_accumulates / 1e9, 2),
-                    _scaled(cost.paper_count / 1e9, 2),
-                    Cell(f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})", latency.milliseconds),
-                    Cell(latency.dtype),
+                    Cell(f"{title}, {latency['how']}"),
+                    _scaled(cost["parameters"] / 1e6, 2),
+                    _scaled(cost["multiply_accumulates"] / 1e9, 2),
+                    _scaled(cost["paper_count"] / 1e9, 2),
+                    Cell(f"{milliseconds:.1f} ({latency['low']:.1f} to {latency['high']:.1f})", milliseconds),
+                    Cell(latency["dtype"]),
                 ]
             )
             entries.append(index)
@@ -172,7 +171,7 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
         "frames": summary["frames"],
         "images": summary["images"],
         "labels": summary["labels"],
-        "latencies measured on": summary.get("machine"),
+        "latencies measured on": summary["machine"],
     }
     return [(name, _listed(value)) for name, value in facts.items() if value is not None]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
-from nnunet_fganet.evaluation.folders import EvaluationOptions, evaluate_folders
+from nnunet_fganet.evaluation.folders import Evaluation, EvaluationOptions, evaluate_folders
 from nnunet_fganet.evaluation.record import GROUPINGS
 from nnunet_fganet.evaluation.report import table_of, write_csv, write_json
-from nnunet_fganet.evaluation.summary import paired_differences, summarise
+from nnunet_fganet.evaluation.summary import Summary, check_groups, paired_differences, summarise
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.frames.workers import default_workers
 
@@ -20,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("predictions", metavar="PREDICTIONS", type=Path, help="folder of predicted masks")
     parser.add_argument("labels", metavar="LABELS", type=Path, help="folder of labels, with the same file names")
     parser.add_argument(
-        "--probabilities", type=Path, metavar="DIR", help="nnU-Net's .npz files (default: those beside the predictions)"
+        "--probabilities",
+        type=Path,
+        metavar="DIR",
+        help="nnU-Net's .npz files (default: those beside the predictions, if all are there)",
     )
     parser.add_argument(
         "--by", choices=GROUPINGS, default="sequence", help="what the intervals resample (default: sequence)"
@@ -42,24 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, print the table, then write the files."""
+    """Evaluate, print the tables, then write the files."""
     _check_outputs(arguments)
     options = EvaluationOptions(**{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__})
     evaluation = evaluate_folders(options)
     summary = summarise(evaluation.measured, evaluation.groups)
     has_intervals = summary.groups >= FEWEST_GROUPS
-    difference = None
-    if arguments.against is not None:
-        other = evaluate_folders(replace(options, predictions=arguments.against, probabilities=None))
-        difference = paired_differences(evaluation.measured, other.measured, evaluation.groups)
     interval = f"; in brackets 95 % intervals that resample {arguments.by}s" if has_intervals else ""
     plural = "" if summary.groups == 1 else "s"
     print(f"{summary.frames} frames of {summary.groups} {arguments.by}{plural}{interval}\n\n{table_of(summary)}")
-    if difference is not None:
-        print(f"\n{arguments.predictions} minus {arguments.against}\n\n{table_of(difference)}")
-    notes = list(evaluation.notes)
+    notes, difference = list(evaluation.notes), None
     if not has_intervals:
         notes.append(f"All frames are of one {arguments.by}: no intervals, which need at least {FEWEST_GROUPS}.")
+    if arguments.against is not None:
+        difference, notes_of_other = _differences(evaluation, options, arguments.against)
+        print(f"\n{arguments.predictions} minus {arguments.against}\n\n{table_of(difference)}")
+        notes += [f"{arguments.against}: {note}" for note in notes_of_other if note not in notes]
     print("\n" + "\n".join(notes))
     if arguments.csv is not None:
         with written_beside(arguments.csv, overwrite=arguments.force) as partial:
@@ -69,6 +70,13 @@ def run(arguments: argparse.Namespace) -> None:
         given = {name: value for name in named if (value := getattr(arguments, name)) is not None}
         with written_beside(arguments.json, overwrite=arguments.force) as partial:
             write_json(partial, summary, {k: str(v) for k, v in given.items()}, notes, difference)
+
+
+def _differences(evaluation: Evaluation, options: EvaluationOptions, against: Path) -> tuple[Summary, list[str]]:
+    """Differences to other predictions of the same frames, and what there is to know about these."""
+    check_groups(evaluation.groups.values())
+    other = evaluate_folders(replace(options, predictions=against, probabilities=None))
+    return paired_differences(evaluation.measured, other.measured, evaluation.groups), other.notes
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-FOUND, MISSED, INVENTED = (0.2, 0.9, 0.3), (1.0, 0.75, 0.0), (1.0, 0.15, 0.3)
+FOUND, MISSED, FALSE = (0.2, 0.9, 0.3), (1.0, 0.75, 0.0), (1.0, 0.15, 0.3)
 OPACITY = 0.75
 FRAMES_A_ROW = 2
 INCHES = 2.1
@@ -52,7 +52,7 @@ def overlay(frame: Frame, label: Frame, prediction: Frame) -> npt.NDArray[np.flo
     """
     picture = np.repeat(frame[..., None] / 255.0, 3, axis=2)
     wire, found = label != 0, prediction != 0
-    for mask, colour in ((wire & found, FOUND), (wire & ~found, MISSED), (found & ~wire, INVENTED)):
+    for mask, colour in ((wire & found, FOUND), (wire & ~found, MISSED), (found & ~wire, FALSE)):
         picture[mask] = (1 - OPACITY) * picture[mask] + OPACITY * np.array(colour)
     return picture
 
@@ -76,7 +76,7 @@ def write_contact_sheet(path: Path, frames: Sequence[PicturedFrame]) -> None:
         for index, pictured in enumerate(frames):
             first = 3 * (index % FRAMES_A_ROW)
             _show_frame(axes[index // FRAMES_A_ROW, first : first + 3], pictured)
-        colours = {"found": FOUND, "missed": MISSED, "invented": INVENTED}
+        colours = {"found": FOUND, "missed": MISSED, "false": FALSE}
         figure.legend(
             handles=[Patch(color=colour, label=name) for name, colour in colours.items()],
             loc="outside lower center",

@@ -1,1 +1,1 @@
-"""Measures of how well a prediction agrees with a label: pure functions of label arrays."""
+"""How well predictions agree with labels: measures of arrays, folders that they are read from, tables and files."""

@@ -28,7 +28,7 @@ class EvaluationOptions:
     predictions, labels
         Folders of masks of equal names.
     probabilities
-        Folder of nnU-Net's ``.npz`` files; None for those beside the predictions, if there are any.
+        Folder of nnU-Net's ``.npz`` files; None for those beside the predictions, if all are there.
     by
         What is resampled: ``sequence`` or ``patient``.
     frames
@@ -79,7 +79,7 @@ def evaluate_folders(options: EvaluationOptions) -> Evaluation:
     notes = [f"Grouping: {grouping}."]
     if labels is None:
         notes.append("No dataset.json beside the labels or the predictions: every value but 0 counts as wire.")
-    return Evaluation(measured, groups, notes + _notes(measured, options.predictions))
+    return Evaluation(measured, groups, notes + _notes_on_probabilities(measured, pairs, options.predictions))
 
 
 def measure_pair(pair: Pair, labels: DatasetLabels, spacings: dict[str, float | None]) -> dict[str, FrameFigures]:
@@ -164,16 +164,20 @@ def _check_values(path: Path, mask: npt.NDArray[np.integer], labels: DatasetLabe
         )
 
 
-def _notes(measured: dict[str, list[FrameFigures]], predictions: Path) -> list[str]:
+def _notes_on_probabilities(measured: dict[str, list[FrameFigures]], pairs: list[Pair], predictions: Path) -> list[str]:
+    without = [pair.case for pair in pairs if pair.probability is None]
+    if without:
+        lacking = [case for case in without if not (predictions / f"{case}.npz").is_file()]
+        some = f"{predictions} lacks those (.npz) of {len(lacking)} of {len(pairs)} frames ({name_some(lacking)})"
+        none = f"there are none (.npz) in {predictions}"
+        return [
+            "AUC and ECE need the probabilities of all frames, and "
+            f"{none if len(lacking) == len(pairs) else some}: nnUNetv2_predict --save_probabilities writes them."
+        ]
     notes = []
     for name, frames in measured.items():
-        histograms = [frame.histogram.ranks for frame in frames if frame.histogram is not None]
-        if not histograms:
-            return [
-                f"AUC and ECE need probabilities, and there are none (.npz) in {predictions}: "
-                "nnUNetv2_predict --save_probabilities writes them."
-            ]
-        error = float(auc_error(np.sum(histograms, axis=0, dtype=np.int64)))
+        ranks = [frame.histogram.ranks for frame in frames if frame.histogram is not None]
+        error = float(auc_error(np.sum(ranks, axis=0, dtype=np.int64)))
         if error > _NOTED_AUC_ERROR:
             notes.append(f"AUC of {name} is exact to within {error:.4f} only: many pixels have nearly one probability.")
     return notes

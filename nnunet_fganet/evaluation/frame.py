@@ -27,7 +27,7 @@ class FrameFigures:
     case
         Name of the frame.
     counts
-        Pixels that are found, invented, missed and left alone.
+        Pixels that are found, false, missed and left alone.
     cl_dice
         0 to 1.
     betti0_error, betti1_error

@@ -40,7 +40,7 @@ class OverlapCounts(NamedTuple):
 
 
 def overlap_counts(label: Labels, prediction: Labels, counted: Mask | None = None) -> OverlapCounts:
-    """Count the wire pixels that are found, invented and missed, and the background pixels left alone.
+    """Count the wire pixels that are found, false and missed, and the background pixels left alone.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def overlap_counts(label: Labels, prediction: Labels, counted: Mask | None = Non
         counted, _ = as_masks(counted, wire)
         wire, found, pixels = wire & counted, found & counted, int(np.count_nonzero(counted))
     both = int(np.count_nonzero(wire & found))
-    invented, missed = int(np.count_nonzero(found)) - both, int(np.count_nonzero(wire)) - both
-    return OverlapCounts(both, invented, missed, pixels - both - invented - missed)
+    false, missed = int(np.count_nonzero(found)) - both, int(np.count_nonzero(wire)) - both
+    return OverlapCounts(both, false, missed, pixels - both - false - missed)
 
 
 def overlap_figures(counts: npt.NDArray[np.number]) -> dict[str, Numbers]:
@@ -78,14 +78,14 @@ def overlap_figures(counts: npt.NDArray[np.number]) -> dict[str, Numbers]:
         ``dice`` (the F1 score of the wire), ``iou``, ``precision``, ``recall`` and ``macro_f1`` (the mean of the
         F1 scores of wire and background), each of shape (...), in [0, 1].
     """
-    found, invented, missed, background = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
-    wrong = invented + missed
+    found, false, missed, background = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    wrong = false + missed
     dice = _ratio(2 * found, 2 * found + wrong, 1.0)
     return {
         "dice": dice,
         "iou": _ratio(found, found + wrong, 1.0),
-        "precision": _ratio(found, found + invented, missed == 0),
-        "recall": _ratio(found, found + missed, invented == 0),
+        "precision": _ratio(found, found + false, missed == 0),
+        "recall": _ratio(found, found + missed, false == 0),
         "macro_f1": (dice + _ratio(2 * background, 2 * background + wrong, 1.0)) / 2,
     }
 

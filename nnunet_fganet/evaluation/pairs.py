@@ -35,7 +35,8 @@ def find_pairs(
     predictions, labels
         Folders of images; files that are no images (nnU-Net writes some beside its predictions) do not count.
     probabilities
-        Folder of ``<case>.npz``. Where it is left out, those beside the predictions are taken if all are there.
+        Folder of ``<case>.npz``, all of which have to be there. Where it is left out, those beside the predictions are
+        taken if all are there, and none otherwise.
     only
         Frames to evaluate; all of ``labels`` where it is left out.
 
@@ -135,7 +136,7 @@ def _probabilities(predictions: Path, given: Path | None, cases: Mapping[str, Pa
     if not folder.is_dir():
         raise InputError(f"--probabilities {folder} is no folder: name the one with nnU-Net's .npz files.")
     files = {path.stem: path for path in sorted(folder.glob("*.npz"))}
-    if given is None and not files:
+    if given is None and not files.keys() >= cases.keys():
         return {}
     way_out = "nnUNetv2_predict --save_probabilities writes them"
     _check_complete(cases, files, f"{folder} lacks the probabilities (.npz) of", way_out)

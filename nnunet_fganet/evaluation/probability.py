@@ -1,6 +1,6 @@
 """How good probabilities are, before they become a mask: ROC AUC and expected calibration error.
 
-Pixels are counted in histograms, which are added to merge frames, folds or machines. A histogram
+Pixels are counted in histograms, whose arrays are added to merge frames. A histogram
 cannot tell apart the pixels of one bin, which the AUC counts as ties; :func:`auc_error` says how much
 that can have changed it.
 """
@@ -23,7 +23,7 @@ Counts = npt.NDArray[np.number]
 
 @dataclass(frozen=True)
 class ProbabilityHistogram:
-    """Pixels of one frame, or of many, by their probability.
+    """Pixels of a frame by their probability; those of many frames are the sums of the arrays.
 
     Attributes
     ----------
@@ -35,12 +35,6 @@ class ProbabilityHistogram:
 
     ranks: Counts
     calibration: Counts
-
-    def __add__(self, other: "ProbabilityHistogram") -> "ProbabilityHistogram":
-        """Merge two histograms."""
-        return ProbabilityHistogram(
-            self.ranks.astype(np.int64) + other.ranks, self.calibration.astype(np.float64) + other.calibration
-        )
 
 
 def probability_histogram(

@@ -1,6 +1,6 @@
 """Figures of many frames, with intervals, and the paired differences of two runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,8 @@ class Figure:
     value, low, high
         The figure and its 95 % interval; not a number where there is none.
     frames
-        Number of frames that it is of: those in which there is something to measure.
+        Number of frames that it is of: those in which there is something to measure; 0 without a value. Of a
+        difference, the smaller number of the two runs.
     """
 
     value: float
@@ -76,7 +77,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures by key, of each class and of their mean (for one class the same)."""
+    """Figures by key, of each class and of their mean over the classes that have a value (for one class the same)."""
 
     frames: int
     groups: int
@@ -103,7 +104,8 @@ def summarise(measured: Mapping[str, Frames], groups: Mapping[str, str], seed: i
     """
     names, indices = _group_indices(measured, groups)
     resampled = {name: _resample(frames, indices, len(names), seed) for name, frames in measured.items()}
-    return _summary(measured, len(names), resampled)
+    counted = {name: _frames_that_count(frames) for name, frames in measured.items()}
+    return _summary(_number_of_frames(measured), len(names), resampled, counted)
 
 
 def paired_differences(
@@ -130,13 +132,23 @@ def paired_differences(
     }:
         raise InputError("The two runs have different frames or classes: only runs over the same can be compared.")
     names, indices = _group_indices(first, groups)
-    if len(names) < FEWEST_GROUPS:
-        raise InputError(f"All frames are of one group ({names[0]}): an interval needs at least {FEWEST_GROUPS}.")
-    resampled = {}
+    check_groups(names)
+    resampled, counted = {}, {}
     for name in first:
         ours, theirs = (_resample(run[name], indices, len(names), seed) for run in (first, second))
         resampled[name] = {key: ours[key] - theirs[key] for key in ours}
-    return _summary(first, len(names), resampled)
+        of_ours, of_theirs = (_frames_that_count(run[name]) for run in (first, second))
+        counted[name] = {key: min(number, of_theirs[key]) for key, number in of_ours.items()}
+    return _summary(_number_of_frames(first), len(names), resampled, counted)
+
+
+def check_groups(names: Collection[str]) -> None:
+    """Raise InputError where there are too few groups for an interval."""
+    if len(set(names)) < FEWEST_GROUPS:
+        raise InputError(
+            f"All frames are of one group ({next(iter(names))}), and the interval of a difference needs at least "
+            f"{FEWEST_GROUPS}: evaluate without the other run, or over more groups."
+        )
 
 
 def _group_indices(measured: Mapping[str, Frames], groups: Mapping[str, str]) -> tuple[list[str], dict[str, int]]:
@@ -190,20 +202,35 @@ def _resample_probabilities(frames: Frames, rows: Sequence[int], weights: Number
     }
 
 
-def _summary(measured: Mapping[str, Frames], groups: int, resampled: Mapping[str, Mapping[str, Numbers]]) -> Summary:
-    counted = {name: _frames_that_count(frames) for name, frames in measured.items()}
+def _number_of_frames(measured: Mapping[str, Frames]) -> int:
+    return len(next(iter(measured.values())))
+
+
+def _summary(
+    frames: int,
+    groups: int,
+    resampled: Mapping[str, Mapping[str, Numbers]],
+    counted: Mapping[str, Mapping[str, int]],
+) -> Summary:
     classes = {
         name: {metric.key: _figure(figures[metric.key], counted[name][metric.key]) for metric in METRICS}
         for name, figures in resampled.items()
     }
     mean = {
         metric.key: _figure(
-            np.mean([figures[metric.key] for figures in resampled.values()], axis=0),
-            max(frames[metric.key] for frames in counted.values()),
+            _mean_of_known(np.stack([figures[metric.key] for figures in resampled.values()])),
+            max(figures[metric.key].frames for figures in classes.values()),
         )
         for metric in METRICS
     }
-    return Summary(len(next(iter(measured.values()))), groups, mean, classes)
+    return Summary(frames, groups, mean, classes)
+
+
+def _mean_of_known(figures: Numbers) -> Numbers:
+    """Mean over the first axis of what is a number; not a number where nothing is."""
+    known = ~np.isnan(figures)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, figures, 0).sum(axis=0) / known.sum(axis=0)
 
 
 def _frames_that_count(frames: Frames) -> dict[str, int]:
@@ -218,5 +245,6 @@ def _frames_that_count(frames: Frames) -> dict[str, int]:
 
 
 def _figure(resampled: Numbers, frames: int) -> Figure:
+    value = float(resampled[0])
     low, high = percentile_interval(resampled[1:])
-    return Figure(float(resampled[0]), low, high, frames)
+    return Figure(value, low, high, 0 if np.isnan(value) else frames)

@@ -11,7 +11,8 @@ from nnunet_fganet.explanation.layers import Layer, find_layer, run_and_list_lay
 from nnunet_fganet.explanation.placement import place_frame
 
 STRONGEST_SHARE = 0.001
-"""Share of the frame's pixels whose logits are explained where no wire was found: about the area of a thin wire."""
+"""Of the pixels that the network sees of a frame (cropped and resampled by nnU-Net, without padding), the share whose
+logits are explained where no wire was found: about the area of a thin wire."""
 
 
 @dataclass(frozen=True)

@@ -148,9 +148,9 @@ def strip(run: RunDocument, cases: Sequence[str], dice: Mapping[tuple[int, str],
     dice
         Mean Dice over seeds and classes by entry and frame.
     """
-    ordered = sorted(cases, key=in_time)
+    ordered, own = sorted(cases, key=in_time), set(cases)
     width, height = _CELL * len(ordered), _ROW * len(run.titles)
-    lowest = min(((value, entry, case) for (entry, case), value in dice.items() if case in set(cases)), default=None)
+    lowest = min(((value, entry, case) for (entry, case), value in dice.items() if case in own), default=None)
     said = "" if lowest is None else f": lowest {lowest[0]:.2f}, {run.titles[lowest[1]]}, {lowest[2]}"
     drawing = ElementTree.Element(
         "svg",

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from nnunet_fganet.comparison.record import RECORD_FILE
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.record import find_record, records_of
 from nnunet_fganet.frames.names import split_at_last_number
+from nnunet_fganet.report.layout import first_lacking
 
 SUMMARY_FILE = "summary.json"
-_NEEDED = {"kind", "terms", "selection", "labels", "images", "groups", "entries", "costs", "paper", "versions", "notes"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,16 @@ class Prediction:
         """Dice of the frame."""
         return self.figures["dice"]
 
+    @property
+    def seed(self) -> int:
+        """Seed of the training."""
+        return self.run["seed"]
+
+    @property
+    def has_wire(self) -> bool:
+        """Whether the label has a pixel of the class."""
+        return self.figures["true_positive"] + self.figures["false_negative"] > 0
+
 
 @dataclass(frozen=True)
 class RunDocument:
@@ -81,6 +92,21 @@ class RunDocument:
         names = [entry["name"] for entry in self.summary["entries"]]
         return names.index(self.summary["reference"]) if self.summary["reference"] in names else 0
 
+    @cached_property
+    def _several(self) -> tuple[bool, bool]:
+        classes, seeds = zip(*((each.wire_class, each.seed) for each in self.predictions), strict=True)
+        return len(set(classes)) > 1, len(set(seeds)) > 1
+
+    @property
+    def has_several(self) -> bool:
+        """Whether a frame has several predictions of an entry: of classes or seeds."""
+        return any(self._several)
+
+    def which(self, prediction: Prediction) -> str:
+        """Class and seed of a prediction, as far as the run has several."""
+        parts = (prediction.wire_class, f"seed {prediction.seed}")
+        return ", ".join(part for part, several in zip(parts, self._several, strict=True) if several)
+
     def prediction_file(self, prediction: Prediction) -> Path:
         """The predicted mask."""
         return self.root / prediction.figures["prediction"]
@@ -101,7 +127,8 @@ def read_run(root: Path) -> RunDocument:
     Raises
     ------
     InputError
-        It is none, its tables are not made yet, or the frames that it was made from are gone.
+        It is none, its tables are not made yet or lack what the page shows, or the frames that it was made from are
+        gone.
     """
     file = root / SUMMARY_FILE
     if not root.is_dir():
@@ -121,6 +148,18 @@ def read_run(root: Path) -> RunDocument:
     return RunDocument(root, summary, predictions, _sequences(Path(summary["labels"]), list(summary["groups"])))
 
 
+def worst_first(prediction: Prediction) -> tuple[float, float, str, int, str, int]:
+    """Sort predictions: by Dice, then by clDice; what is equal in both, by name."""
+    return (
+        prediction.dice,
+        prediction.figures["cldice"],
+        prediction.case,
+        prediction.entry,
+        prediction.wire_class,
+        prediction.seed,
+    )
+
+
 def in_time(case: str) -> tuple[str, int]:
     """Sort frames of a sequence in the order in which they were taken: by the last number of their names."""
     return split_at_last_number(case)
@@ -138,15 +177,15 @@ def _what_is_missing(root: Path) -> str:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """The summary; entries without frames (it was written by hand, or by another version) are refused."""
+    """The summary; what lacks something that the page shows (another version wrote it) is refused."""
     way_out = "run the command that made it again, which only writes its tables anew"
     try:
         summary = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise InputError(f"{file} is damaged: {way_out}.") from None
-    missing = sorted(_NEEDED - set(summary)) if isinstance(summary, dict) else ["entries"]
-    if missing or not summary["entries"]:
-        raise InputError(f"{file} lacks {', '.join(missing or ['entries'])}: {way_out}.")
+    lacking = first_lacking(summary)
+    if lacking is not None:
+        raise InputError(f"{file} lacks {lacking}, as if written by another version: {way_out}.")
     return summary
 
 

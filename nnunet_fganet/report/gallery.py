@@ -1,7 +1,7 @@
 """The frames that the page shows: which, with their pictures, as data for the page's script."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from nnunet_fganet.evaluation.labels import WIRE_OR_NOT, DatasetLabels, find_lab
 from nnunet_fganet.evaluation.masks import Mask, bounding_box
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.report import charts, pictures
-from nnunet_fganet.report.document import Prediction, RunDocument, in_time
+from nnunet_fganet.report.document import Prediction, RunDocument, in_time, worst_first
 from nnunet_fganet.report.marks import find_marks
 from nnunet_fganet.report.metrics import OF_A_FRAME
 
@@ -68,7 +68,10 @@ class FrameFiles:
 
 
 def pictured_cases(predictions: Iterable[Prediction], frames: int) -> set[str]:
-    """Names of the frames with pictures: the worst and the best of every entry, by Dice, then by clDice.
+    """Names of the frames with pictures: the worst and the best of every entry.
+
+    The best are of frames with wire, as far as there are any: all of those without are equally good where nothing was
+    found, and show nothing.
 
     Parameters
     ----------
@@ -82,8 +85,10 @@ def pictured_cases(predictions: Iterable[Prediction], frames: int) -> set[str]:
         by_entry.setdefault(prediction.entry, []).append(prediction)
     chosen: set[str] = set()
     for own in by_entry.values():
-        ordered = [each.case for each in sorted(own, key=lambda each: (each.dice, each.figures["cldice"], each.case))]
-        chosen.update(list(dict.fromkeys(ordered))[:frames], list(dict.fromkeys(reversed(ordered)))[:frames])
+        worst = sorted(own, key=worst_first)
+        best = sorted(reversed(worst), key=lambda each: not each.has_wire)
+        for ordered in (worst, best):
+            chosen.update(list(dict.fromkeys(each.case for each in ordered))[:frames])
     return chosen
 
 
@@ -99,14 +104,13 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
     frames: dict[str, dict[str, Any]] = {}
     wires: dict[str, Mask] = {}
     rows = []
-    for prediction in sorted(run.predictions, key=lambda each: (each.dice, each.case, each.entry)):
+    for prediction in sorted(run.predictions, key=worst_first):
         row = {
             "entry": prediction.entry,
             "case": prediction.case,
             "sequence": run.sequences[prediction.case],
-            "time": in_time(prediction.case)[1],
             "fold": prediction.run["fold"],
-            "seed": prediction.run["seed"],
+            "seed": prediction.seed,
             "class": prediction.wire_class,
             "values": [_rounded(prediction.figures[shown.key]) for shown in OF_A_FRAME],
         }
@@ -160,21 +164,26 @@ def wire_box(wire: Mask) -> list[int]:
 
 
 def sequences_of(run: RunDocument, files: FrameFiles) -> list[dict[str, Any]]:
-    """The sequences that are shown through time, worst first: name, strip, and thumbnails of the reference."""
+    """The sequences that are shown through time, worst first: name, strip, and thumbnails of the reference.
+
+    Thumbnails are of the first class and seed; Dice of sequences, and of the strips' cells, is the mean of all.
+    """
     own = [each for each in run.predictions if each.entry == run.reference]
     means = charts.mean_dice(own, lambda each: run.sequences[each.case])
     dice = charts.mean_dice(run.predictions, lambda each: (each.entry, each.case))
+    by_sequence: dict[str, dict[str, Prediction]] = {}
+    for each in own:
+        by_sequence.setdefault(run.sequences[each.case], {}).setdefault(each.case, each)
     shown = []
     for name in sorted(means, key=lambda each: (means[each], each))[:SEQUENCES]:
-        by_case: Mapping[str, Prediction] = {each.case: each for each in own if run.sequences[each.case] == name}
-        cases = sorted(by_case, key=in_time)
+        cases = sorted(by_sequence[name], key=in_time)
         shown.append(
             {
                 "name": name,
                 "dice": means[name],
                 "frames": len(cases),
                 "strip": charts.strip(run, cases, dice),
-                "thumbnails": [_thumbnail(files, by_case[case]) for case in evenly_spaced(cases, THUMBNAILS)],
+                "thumbnails": [_thumbnail(files, by_sequence[name][case]) for case in evenly_spaced(cases, THUMBNAILS)],
             }
         )
     return shown
@@ -182,5 +191,12 @@ def sequences_of(run: RunDocument, files: FrameFiles) -> list[dict[str, Any]]:
 
 def _thumbnail(files: FrameFiles, prediction: Prediction) -> dict[str, Any]:
     masks = files.read(prediction)
-    uri = pictures.thumbnail_uri(masks.frame, masks.label, masks.found)
-    return {"case": prediction.case, "uri": uri, "dice": prediction.dice, "entry": prediction.entry}
+    return {
+        "case": prediction.case,
+        "entry": prediction.entry,
+        "class": prediction.wire_class,
+        "seed": prediction.seed,
+        "which": files.run.which(prediction),
+        "dice": prediction.dice,
+        "uri": pictures.thumbnail_uri(masks.frame, masks.label, masks.found),
+    }

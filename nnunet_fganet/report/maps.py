@@ -14,7 +14,7 @@ from nnunet_fganet.explanation.explaining import explain_frame
 from nnunet_fganet.explanation.gradcam import load_library, plain_copy
 from nnunet_fganet.explanation.layers import default_layer, run_and_list_layers
 from nnunet_fganet.inference.trained import load_predictor
-from nnunet_fganet.report.document import Prediction, RunDocument
+from nnunet_fganet.report.document import Prediction, RunDocument, worst_first
 from nnunet_fganet.report.gallery import FrameFiles
 from nnunet_fganet.report.pictures import map_uri
 
@@ -43,7 +43,7 @@ def wanted_maps(run: RunDocument) -> list[list[Wanted]]:
     """
     names = [entry["name"] for entry in run.summary["entries"]]
     entries = [run.reference, *(number for number, name in enumerate(names) if name == WITHOUT_SDA)]
-    worst = sorted((each for each in run.predictions if each.entry == run.reference), key=lambda each: each.dice)
+    worst = sorted((each for each in run.predictions if each.entry == run.reference), key=worst_first)
     frames: dict[str, list[Wanted]] = {}
     for prediction in worst:
         if len(frames) == FRAMES:
@@ -59,9 +59,9 @@ def wanted_maps(run: RunDocument) -> list[list[Wanted]]:
 
 
 def _same_frame(run: RunDocument, prediction: Prediction, entry: int) -> Prediction | None:
-    wanted = (entry, prediction.case, prediction.wire_class, prediction.run["seed"])
+    wanted = (entry, prediction.case, prediction.wire_class, prediction.seed)
     return next(
-        (each for each in run.predictions if (each.entry, each.case, each.wire_class, each.run["seed"]) == wanted), None
+        (each for each in run.predictions if (each.entry, each.case, each.wire_class, each.seed) == wanted), None
     )
 
 
@@ -113,7 +113,8 @@ def make_maps(run: RunDocument, files: FrameFiles, frames: list[list[Wanted]]) -
                 }
             )
         plain = map_uri(masks.frame, np.zeros(masks.frame.shape), masks.label)
-        shown.append({"case": own[0].prediction.case, "label": plain, "maps": maps})
+        first = own[0].prediction
+        shown.append({"case": first.case, "which": run.which(first), "label": plain, "maps": maps})
     return shown
 
 

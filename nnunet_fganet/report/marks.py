@@ -13,7 +13,7 @@ import numpy.typing as npt
 from nnunet_fganet.evaluation.centreline import centreline
 from nnunet_fganet.evaluation.masks import Labels, Mask, as_masks
 
-Numbers = npt.NDArray[np.integer]
+PieceNumbers = npt.NDArray[np.integer]
 
 BREAK, MISS, FALSE_WIRE = "break", "miss", "false"
 BRIDGE = 3
@@ -72,7 +72,7 @@ def _breaks_and_misses(line: Mask, found: Mask) -> list[Mark]:
     return marks
 
 
-def _is_bridged(gap: Mask, covered: Numbers, sides: set[int], found: Mask) -> bool:
+def _is_bridged(gap: Mask, covered: PieceNumbers, sides: set[int], found: Mask) -> bool:
     """Whether predicted pixels near the gap join all covered stretches that it parts."""
     near = _pieces(found & _grown(gap, BRIDGE)).numbers
     joined = [set(np.unique(near[covered == side])) - {0} for side in sides]
@@ -110,7 +110,7 @@ class _Box(NamedTuple):
 class _Pieces(NamedTuple):
     """8-connected pieces of a mask: their numbers, from 1, in its pixels; box and area of each."""
 
-    numbers: Numbers
+    numbers: PieceNumbers
     boxes: list[_Box]
     areas: list[int]
 

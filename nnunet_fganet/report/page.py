@@ -64,6 +64,7 @@ def render_page(run: RunDocument, frames: int, maps: list[list[Wanted]]) -> str:
         curves=charts.training_curves(run),
         calibration=charts.calibration_curves(run),
         sequences=sequences,
+        several=run.has_several,
         all_sequences=len(set(run.sequences.values())),
         maps=shown_maps,
         heat=[charts.heat(step / 10) for step in range(11)],

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nnunet_fganet.comparison.costs import Cost, Latency
+from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.comparison.progress import duration
 from nnunet_fganet.comparison.table import (
     NOT_FLAT,
@@ -90,27 +90,35 @@ def difference_tables(run: RunDocument) -> list[Table]:
 def cost_table(run: RunDocument) -> Table | None:
     """What a frame costs with each network; None where that was not measured."""
     rows, entries = [], []
-    seen: set[str] = set()
-    for index, entry in enumerate(run.summary["entries"]):
-        if entry["network"] in seen or entry["network"] not in run.summary["costs"]:
+    for network, index in _entry_of_network(run.summary["entries"]).items():
+        if network not in run.summary["costs"]:
             continue
-        seen.add(entry["network"])
-        document = run.summary["costs"][entry["network"]]
-        cost = Cost(**{**document, "latencies": tuple(Latency(**each) for each in document["latencies"])})
-        for latency in cost.latencies:
+        title = COMPARATORS[network].title if network in COMPARATORS else run.titles[index]
+        cost = run.summary["costs"][network]
+        for latency in cost["latencies"]:
+            milliseconds = latency["milliseconds"]
             rows.append(
                 [
-                    Cell(f"{entry['title']}, {latency.how}"),
-                    _scaled(cost.parameters / 1e6, 2),
-                    _scaled(cost.multiply_accumulates / 1e9, 2),
-                    _scaled(cost.paper_count / 1e9, 2),
-                    Cell(f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})", latency.milliseconds),
-                    Cell(latency.dtype),
+                    Cell(f"{title}, {latency['how']}"),
+                    _scaled(cost["parameters"] / 1e6, 2),
+                    _scaled(cost["multiply_accumulates"] / 1e9, 2),
+                    _scaled(cost["paper_count"] / 1e9, 2),
+                    Cell(f"{milliseconds:.1f} ({latency['low']:.1f} to {latency['high']:.1f})", milliseconds),
+                    Cell(latency["dtype"]),
                 ]
             )
             entries.append(index)
     header = ["", "parameters, M", "GMAC", "the paper's count, G", "ms a frame", "computed in"]
     return Table("Cost of a frame", header, rows, entries) if rows else None
+
+
+def _entry_of_network(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Number of the entry that stands for each network: the one with its name, or else the first that trained it."""
+    found: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        if entry["network"] not in found or entry["name"] == entry["network"]:
+            found[entry["network"]] = index
+    return found
 
 
 def training_table(run: RunDocument) -> Table:
@@ -163,7 +171,7 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
         "frames": summary["frames"],
         "images": summary["images"],
         "labels": summary["labels"],
-        "latencies measured on": summary.get("machine"),
+        "latencies measured on": summary["machine"],
     }
     return [(name, _listed(value)) for name, value in facts.items() if value is not None]
 

@@ -141,7 +141,24 @@ def test_without_probabilities_all_else_is_computed(folders: Folders) -> None:
     summary = folders.evaluate()
     assert summary["auc"] is summary["ece"] is None
     assert summary["dice"] == expected["dice"]
-    assert any("--save_probabilities" in note for note in summary["notes"])
+    assert any("there are none (.npz)" in note and "--save_probabilities" in note for note in summary["notes"])
+
+
+def test_probabilities_of_some_frames_are_as_good_as_none_and_a_note_names_the_others(folders: Folders) -> None:
+    for case in CASES[2:5]:
+        (folders.predictions / f"{case}.npz").unlink()
+    summary = folders.evaluate()
+    assert summary["auc"] is summary["ece"] is None
+    [note] = [note for note in summary["notes"] if "AUC" in note]
+    assert f"3 of 10 frames ({', '.join(CASES[2:5])})" in note
+
+
+def test_probabilities_of_other_frames_do_not_matter(folders: Folders) -> None:
+    for path in folders.predictions.glob("*.npz"):
+        path.unlink()
+    expected = folders.evaluate()
+    np.savez(folders.predictions / "stray.npz", probabilities=np.zeros((1, 1, 4, 4)))
+    assert folders.evaluate() == expected
 
 
 def test_a_fold_is_evaluated_by_its_validation_frames(folders: Folders) -> None:
@@ -163,7 +180,27 @@ def test_differences_to_other_predictions_are_paired(folders: Folders, capsys: p
     assert difference["dice"]["value"] == pytest.approx(summary["dice"] - folders.evaluate()["dice"])
     assert difference["dice"]["low"] <= difference["dice"]["value"] <= difference["dice"]["high"]
     assert difference["auc"]["value"] is None
-    assert f"predictions minus {other}" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"predictions minus {other}" in output
+    assert f"{other}: AUC and ECE need the probabilities of all frames" in output
+
+
+def test_notes_on_the_other_predictions_are_in_the_summary_too(folders: Folders) -> None:
+    other = folders.root / "other"
+    write_predictions(other, seed=1, npz=False)
+    alone, both = folders.evaluate()["notes"], folders.evaluate("--against", other)["notes"]
+    assert both[: len(alone)] == alone
+    assert len(both) == len(alone) + 1 and both[-1].startswith(f"{other}: AUC")
+
+
+def test_the_table_is_printed_before_a_comparison_fails(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+    folders.write_record(dict.fromkeys(CASES, "anna"))
+    folders.evaluate("--by", "patient", "--against", folders.root / "gone", code=2)
+    said = capsys.readouterr()
+    assert "Dice, pooled" in said.out and "one group (anna)" in said.err
+    folders.evaluate("--against", folders.root / "gone", code=2)
+    said = capsys.readouterr()
+    assert "Dice, pooled" in said.out and "no folder" in said.err
 
 
 @pytest.mark.slow

@@ -96,7 +96,11 @@ BAD_INPUT = {
         ["vessel (1)", "guidewire (1)"],
     ),
     "no_dataset_json": (text("predictions/dataset.json", "[]"), [], ["predictions/dataset.json"]),
-    "probabilities_missing": (fewer_probabilities, [], ["3 of 10", CASES[2], "--save_probabilities"]),
+    "probabilities_missing": (
+        fewer_probabilities,
+        ["--probabilities", "{}/predictions"],
+        ["3 of 10", CASES[2], "--save_probabilities"],
+    ),
     "no_probabilities_folder": (nothing, ["--probabilities", "{}/gone"], ["gone"]),
     "other_channels": (npz(np.zeros((3, 1, *SIZE))), [], [f"{CASES[3]}.npz", "(3, 40, 48)", "(1, H, W)"]),
     "probabilities_of_other_size": (npz(np.zeros((1, 1, 9, 9))), [], [f"{CASES[3]}.npz", "9 x 9"]),
@@ -115,7 +119,7 @@ BAD_INPUT = {
     "against_one_sequence": (
         no_patients,
         ["--against", "{}/predictions", "--frames", "{}/one.csv"],
-        ["one group", "at least 2"],
+        ["one group (one)", "at least 2"],
     ),
     "csv_is_a_folder": (nothing, ["--csv", "{}"], ["is a folder"]),
     "csv_in_no_folder": (nothing, ["--csv", "{}/gone/frames.csv"], ["no folder", "gone"]),

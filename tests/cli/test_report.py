@@ -1,5 +1,6 @@
 """``fganet report``: the page, its maps, and what it says to bad input."""
 
+import functools
 import json
 import re
 import shutil
@@ -81,6 +82,33 @@ def test_what_is_no_run_folder_is_said(run, capsys, tmp_path):
 def test_a_damaged_summary_is_named(run, capsys, content):
     (run / "summary.json").write_text(content)
     assert str(run / "summary.json") in fails(capsys, run)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("reference", "frames", "machine", "terms.patch", "selection.by", "costs.fganet.latencies.0.how"),
+        *("entries.0.network", "entries.1.metrics.hd95", "entries.1.difference.metrics.dice.low", "paper.0.gflops"),
+        *("entries.0.runs.0.frames.3.calibration", "entries.0.runs.0.frames", "entries.2.runs.0.curves.seconds"),
+    ],
+)
+def test_a_summary_of_another_version_is_refused_with_the_name_of_what_it_lacks(run, capsys, path):
+    file = run / "summary.json"
+    summary = json.loads(file.read_text())
+    *outer, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    holder = functools.reduce(lambda value, key: value[key], outer, summary)
+    del holder[last]
+    file.write_text(json.dumps(summary))
+    assert f"{file} lacks {path}, as if written by another version" in fails(capsys, run, "--no-maps")
+
+
+def test_entries_without_frames_are_refused(run, capsys):
+    summary = json.loads((run / "summary.json").read_text())
+    summary["entries"][1]["runs"][0]["frames"] = []
+    change(run, entries=summary["entries"])
+    assert "lacks entries.1.runs.0.frames" in fails(capsys, run, "--no-maps")
+    change(run, entries=[])
+    assert "lacks entries" in fails(capsys, run, "--no-maps")
 
 
 def test_a_data_set_that_is_gone_is_named(run, capsys, tmp_path):

@@ -67,11 +67,11 @@ def test_a_colour_picture_is_no_mask(tmp_path: Path) -> None:
         read_mask(tmp_path / "colour.png")
 
 
-def test_overlay_colours_what_was_found_missed_and_invented() -> None:
+def test_overlay_colours_what_was_found_missed_and_false() -> None:
     frame = np.full((1, 4), 100, np.uint8)
     coloured = picture.overlay(frame, np.array([[1, 1, 0, 0]], np.uint8), np.array([[1, 0, 1, 0]], np.uint8))[0]
     plain = np.full(3, 100 / 255)
-    for pixel, colour in zip(coloured, (picture.FOUND, picture.MISSED, picture.INVENTED), strict=False):
+    for pixel, colour in zip(coloured, (picture.FOUND, picture.MISSED, picture.FALSE), strict=False):
         assert pixel == pytest.approx((1 - picture.OPACITY) * plain + picture.OPACITY * np.array(colour))
     assert coloured[3] == pytest.approx(plain)
 

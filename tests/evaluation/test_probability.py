@@ -89,12 +89,10 @@ def test_calibration_error_by_hand() -> None:
 
 @given(st.lists(st.tuples(labels, probabilities), min_size=2, max_size=4))
 def test_histograms_of_frames_add_up_to_that_of_all_pixels(frames: list[tuple[np.ndarray, np.ndarray]]) -> None:
-    merged = probability_histogram(*frames[0])
-    for frame in frames[1:]:
-        merged = merged + probability_histogram(*frame)
+    histograms = [probability_histogram(*frame) for frame in frames]
     together = probability_histogram(*(np.concatenate(parts) for parts in zip(*frames, strict=True)))
-    assert np.array_equal(merged.ranks, together.ranks)
-    assert merged.calibration == pytest.approx(together.calibration)
+    assert np.array_equal(sum(each.ranks for each in histograms), together.ranks)
+    assert sum(each.calibration for each in histograms) == pytest.approx(together.calibration)
 
 
 @given(labels, probabilities, labels)

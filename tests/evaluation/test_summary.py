@@ -1,6 +1,7 @@
 """Figures of many frames against the same figures of all frames laid side by side; merging; paired differences."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,54 @@ def test_several_classes_have_figures_of_their_own_and_a_mean() -> None:
     alone = summarise({"b": second}, groups(second))
     assert summary.classes["b"]["dice"] == alone.classes["b"]["dice"] == alone.mean["dice"]
     assert summary.mean["dice"].value == pytest.approx(np.mean([c["dice"].value for c in summary.classes.values()]))
+
+
+def without_probabilities(frames: list[FrameFigures]) -> list[FrameFigures]:
+    """For what is not about them: resampling their histograms takes longest."""
+    return [replace(frame, histogram=None) for frame in frames]
+
+
+def absent(frames: list[FrameFigures], found_in: tuple[str, ...] = ()) -> list[FrameFigures]:
+    """The same frames without a pixel of the class; in some of them one is found nevertheless."""
+    nothing, found = np.zeros((SIZE, SIZE), dtype=bool), np.eye(SIZE, dtype=bool)
+    return [
+        measure_frame(each.case, nothing, found if each.case in found_in else nothing, None, nothing.astype(np.float32))
+        for each in frames
+    ]
+
+
+def test_a_class_without_pixels_has_no_share_in_the_mean_of_what_it_has_no_value_of() -> None:
+    frames = measured(0)
+    alone = summarise({"guidewire": frames}, groups(frames)).mean
+    summary = summarise({"guidewire": frames, "catheter": absent(frames)}, groups(frames))
+    for key in ("auc", "one_piece", "hd95", "assd", "tip_error"):
+        assert np.isnan(summary.classes["catheter"][key].value) and summary.classes["catheter"][key].frames == 0
+        assert summary.mean[key] == alone[key] and not np.isnan(alone[key].value)
+    assert summary.mean["dice"].value == pytest.approx((alone["dice"].value + 1) / 2)
+    nowhere = without_probabilities(absent(frames))
+    both_absent = summarise({"guidewire": nowhere, "catheter": nowhere}, groups(frames))
+    assert np.isnan(both_absent.mean["hd95"].value) and both_absent.mean["hd95"].frames == 0
+
+
+def test_intervals_leave_the_class_out_of_those_resamplings_that_drew_nothing_of_it() -> None:
+    frames = without_probabilities(measured(0))
+    rare = without_probabilities(absent(frames, found_in=("seq0_0",)))
+    diagonal = np.hypot(SIZE, SIZE)
+    alone = summarise({"guidewire": frames}, groups(frames)).mean["hd95"]
+    mean = summarise({"guidewire": frames, "catheter": rare}, groups(frames)).mean["hd95"]
+    assert (mean.value, mean.frames) == (pytest.approx((alone.value + diagonal) / 2), alone.frames)
+    assert mean.low < alone.high < mean.value <= mean.high  # a third of the resamplings has the guidewire alone
+
+
+def test_a_difference_is_of_the_frames_that_the_run_with_fewer_has() -> None:
+    frames = without_probabilities(measured(0))
+    silent, alarms = (
+        {"wire": without_probabilities(absent(frames, found))}
+        for found in (("seq0_0", "seq1_2"), ("seq0_0", "seq2_4", "seq3_6"))
+    )
+    for first, second in ((silent, alarms), (alarms, silent)):
+        difference = paired_differences(first, second, groups(frames)).mean
+        assert (difference["hd95"].frames, difference["dice_mean"].frames) == (2, 12)
 
 
 def test_a_run_against_itself_differs_by_nothing_and_pairing_narrows_the_interval() -> None:

@@ -1,5 +1,6 @@
 """A run folder, its page, and a browser without a window."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,20 @@ def page_file(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     file = tmp_path_factory.mktemp("page") / "report.html"
     assert main(["report", str(run_folder), "--out", str(file), "--frames", "2", "--no-maps"]) == 0
     return file
+
+
+@pytest.fixture(scope="session")
+def page_of_two_seeds(run_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the same run with a second seed, whose figures are made up."""
+    root = Path(shutil.copytree(run_folder, tmp_path_factory.mktemp("seeds") / "run"))
+    summary = json.loads((root / "summary.json").read_text())
+    for entry in summary["entries"]:
+        [first] = entry["runs"]
+        frames = [{**frame, "dice": frame["dice"] / 2} for frame in first["frames"]]
+        entry["runs"].append({**first, "seed": 1, "frames": frames})
+    (root / "summary.json").write_text(json.dumps(summary))
+    assert main(["report", str(root), "--frames", "9", "--no-maps"]) == 0
+    return root / "report.html"
 
 
 @pytest.fixture(scope="session")

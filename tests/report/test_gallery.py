@@ -1,6 +1,7 @@
 """Which frames have pictures, and what is shown of them."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,12 +11,22 @@ import pytest
 from nnunet_fganet.demo.picture import evenly_spaced
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.report import gallery
-from nnunet_fganet.report.document import Prediction, read_run
+from nnunet_fganet.report.document import Prediction, RunDocument, read_run, worst_first
 from nnunet_fganet.report.metrics import OF_A_FRAME
 
 
-def prediction(entry: int, case: str, dice: float, cldice: float = 0.5) -> Prediction:
-    return Prediction(entry, {}, {"case": case, "class": "guidewire", "dice": dice, "cldice": cldice})
+def prediction(entry: int, case: str, dice: float, cldice: float = 0.5, wire: int = 9) -> Prediction:
+    figures = {"case": case, "class": "guidewire", "dice": dice, "cldice": cldice}
+    return Prediction(entry, {"seed": 0}, figures | {"true_positive": 0, "false_negative": wire})
+
+
+def with_a_second_seed(run: RunDocument) -> RunDocument:
+    """The same predictions as of two seeds, of which the second has half the Dice."""
+    second = [
+        Prediction(each.entry, {**each.run, "seed": 1}, {**each.figures, "dice": each.dice / 2})
+        for each in run.predictions
+    ]
+    return replace(run, predictions=run.predictions + second)
 
 
 def test_the_worst_and_the_best_of_every_entry_have_pictures():
@@ -29,6 +40,26 @@ def test_the_worst_and_the_best_of_every_entry_have_pictures():
 def test_equal_dice_is_decided_by_cldice_and_several_seeds_count_as_one_frame():
     frames = [prediction(0, "a", 0.5, 0.2), prediction(0, "b", 0.5, 0.1), prediction(0, "b", 0.5, 0.15)]
     assert gallery.pictured_cases([*frames, prediction(0, "c", 0.9)], 1) == {"b", "c"}
+
+
+def test_the_best_frames_have_wire_as_far_as_there_are_any():
+    frames = [prediction(0, f"empty{number}", 1.0, 1.0, wire=0) for number in range(5)]
+    frames += [prediction(0, "good", 0.9), prediction(0, "bad", 0.2), prediction(0, "alarm", 0.0, wire=0)]
+    assert gallery.pictured_cases(frames, 1) == {"alarm", "good"}
+    assert gallery.pictured_cases(frames, 2) == {"alarm", "bad", "good"}
+    assert gallery.pictured_cases(frames, 3) == {"alarm", "bad", "good", "empty4"}
+
+
+def test_the_page_has_one_order_of_what_is_worst(run_folder):
+    run = read_run(run_folder)
+    run.predictions.sort(key=lambda each: each.case, reverse=True)
+    for each in run.predictions:
+        each.figures["dice"] = 0.5
+        each.figures["cldice"] = 0.1 if each.case == "seq1_001" else 0.6
+    rows = gallery.payload(run, gallery.FrameFiles(run), set())["rows"]
+    assert [row["case"] for row in rows[:3]] == ["seq1_001"] * 3
+    assert [row["case"] for row in rows] == [each.case for each in sorted(run.predictions, key=worst_first)]
+    assert "seq1_001" in gallery.pictured_cases(run.predictions, 1)
 
 
 def test_rows_are_worst_first_and_only_chosen_frames_have_pictures(run_folder):
@@ -88,6 +119,24 @@ def test_sequences_come_worst_first_with_pictures_through_time(run_folder):
     own = next(one for one in shown if one["name"] == "seq2")
     assert [thumbnail["case"] for thumbnail in own["thumbnails"]] == [f"seq2_{number:03d}" for number in range(3)]
     assert evenly_spaced(list(range(70)), gallery.THUMBNAILS)[-1] == 69
+
+
+def test_a_thumbnail_says_of_which_class_and_seed_it_is_where_there_are_several(run_folder):
+    alone = read_run(run_folder)
+    run = with_a_second_seed(alone)
+    [one, *_] = gallery.sequences_of(alone, gallery.FrameFiles(alone))
+    [two, *_] = gallery.sequences_of(run, gallery.FrameFiles(run))
+    assert two["dice"] == pytest.approx(0.75 * one["dice"])
+    for thumbnail, same in zip(two["thumbnails"], one["thumbnails"], strict=True):
+        assert (thumbnail["which"], same["which"]) == ("seed 0", "")
+        assert thumbnail["seed"] == 0 and thumbnail["dice"] == same["dice"]
+        [shown] = [
+            each
+            for each in run.predictions
+            if (each.entry, each.case, each.wire_class, each.seed)
+            == tuple(thumbnail[key] for key in ("entry", "case", "class", "seed"))
+        ]
+        assert shown.dice == thumbnail["dice"]
 
 
 def test_a_class_that_the_data_set_lost_is_named(run_folder):

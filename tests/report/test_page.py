@@ -101,6 +101,15 @@ def test_costs_are_listed_once_for_each_network(run_folder):
     assert [cell.text for cell in table.rows[0][1:5]] == ["1.20", "3.40", "3.60", "80.0 (78.0 to 85.0)"]
 
 
+def test_the_cost_of_a_network_has_its_own_title_and_not_that_of_a_loss_that_trained_it(run_folder):
+    run = read_run(run_folder)
+    other_loss = {**run.summary["entries"][2], "name": "both_dice", "title": "Both, BCE + Dice"}
+    run.summary["entries"].insert(2, other_loss)
+    table = tables.cost_table(run)
+    assert [row[0].text for row in table.rows] == ["Baseline, plain", "+ BGA, plain", "FGA-Net, plain"]
+    assert table.entries == [0, 1, 3]
+
+
 def test_without_a_reference_there_are_no_differences(run_folder, tmp_path):
     summary = json.loads((run_folder / "summary.json").read_text())
     summary["reference"] = None

@@ -1,6 +1,7 @@
 """The page as a reader uses it, in headless Chromium."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,9 @@ pytestmark = pytest.mark.slow
 TITLES = ["Baseline", "+ BGA", "Both, with clDice (FGA-Net)"]
 
 
-@pytest.fixture
-def page(browser: BrowserContext, page_file: Path) -> Iterator[Page]:
-    """The page, opened from its file; a test fails where the console shows an error or anything is fetched."""
+@contextmanager
+def opened(browser: BrowserContext, file: Path) -> Iterator[Page]:
+    """A page, opened from its file; a test fails where the console shows an error or anything is fetched."""
     tab = browser.new_page()
     faults: list[str] = []
     tab.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
@@ -21,12 +22,18 @@ def page(browser: BrowserContext, page_file: Path) -> Iterator[Page]:
     tab.on("dialog", lambda dialog: (faults.append(f"dialog {dialog.message}"), dialog.dismiss()))
     addresses: list[str] = []
     tab.on("request", lambda request: addresses.append(request.url))
-    tab.goto(page_file.as_uri())
+    tab.goto(file.as_uri())
     yield tab
     fetched = [url for url in addresses if not url.startswith("data:")]
     tab.close()
     assert faults == []
-    assert fetched == [page_file.as_uri()]
+    assert fetched == [file.as_uri()]
+
+
+@pytest.fixture
+def page(browser: BrowserContext, page_file: Path) -> Iterator[Page]:
+    with opened(browser, page_file) as tab:
+        yield tab
 
 
 def column(page: Page, table: str, heading: str) -> list[str]:
@@ -178,6 +185,19 @@ def test_thumbnails_and_cells_of_a_sequence_lead_to_the_frame(page):
     cell = page.locator(".cell.pictured[data-of='1']").first
     cell.click()
     assert page.locator("#viewer-title").inner_text() == f"{cell.get_attribute('data-case')} · {TITLES[1]}"
+
+
+def test_a_thumbnail_of_one_seed_of_two_leads_to_just_that_row(browser, page_of_two_seeds):
+    with opened(browser, page_of_two_seeds) as page:
+        button = page.locator(".thumbnails button").first
+        caption = page.locator(".thumbnails figcaption").first.inner_text()
+        case, dice = button.get_attribute("data-case"), caption.split("Dice ")[1]
+        assert "seed 0" in caption
+        button.click()
+        assert page.locator("#viewer-title").inner_text() == f"{case} · {TITLES[2]} · seed 0"
+        assert f"Dice {dice}" in page.locator("#viewer-figures").inner_text()
+        page.locator(f".cell.pictured[data-of='2'][data-case='{case}']").click()
+        assert page.locator("#viewer-title").inner_text().endswith("seed 1")  # the worse of the two
 
 
 def test_hostile_names_are_shown_as_they_are(page):

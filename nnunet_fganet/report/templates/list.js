@@ -63,6 +63,8 @@ for (const table of document.querySelectorAll("table.sortable"))
 // The list of frames.
 const ROWS_AT_ONCE = 100;
 const several = (key) => new Set(rows.map((row) => row[key])).size > 1;
+const told = ["class", "seed"].filter(several);
+const which = (row) => told.map((key) => (key === "seed" ? `seed ${row.seed}` : row.class)).join(", ");
 const listColumns = [
   { title: "frame", value: (row) => row.case },
   { title: "sequence", value: (row) => row.sequence, text: true },

@@ -63,7 +63,7 @@ function showCurrent() {
   if (!current) return;
   const layers = LAYERS.filter((layer) => byId(`layer-${layer}`).checked);
   const count = (kind) => current.counts[kind] ?? 0;
-  byId("viewer-title").textContent = `${current.case} · ${titles[current.entry]}`;
+  byId("viewer-title").textContent = [current.case, titles[current.entry], which(current)].filter(Boolean).join(" · ");
   byId("viewer-figures").textContent = [
     `sequence ${current.sequence}`,
     ...columns.map((column, index) => `${column.title} ${figureText(current.values[index], column)}`),
@@ -174,9 +174,16 @@ document.addEventListener("keydown", (event) => {
   action();
 });
 
-// Cells and thumbnails of sequences lead to the viewer.
-const picturedRow = (element) =>
-  rows.find((row) => row.case === element.dataset.case && String(row.entry) === element.dataset.of && row.errors);
+// Thumbnails of sequences lead to their row, cells to the worst of those that they are the mean of.
+const picturedRow = ({ dataset }) =>
+  rows.find(
+    (row) =>
+      row.errors &&
+      row.case === dataset.case &&
+      String(row.entry) === dataset.of &&
+      row.class === (dataset.class ?? row.class) &&
+      String(row.seed) === (dataset.seed ?? String(row.seed)),
+  );
 for (const cell of document.querySelectorAll(".cell")) cell.classList.toggle("pictured", cell.dataset.case in frames);
 byId("sequences").addEventListener("click", (event) => {
   const row = event.target.closest("[data-case]") && picturedRow(event.target.closest("[data-case]"));

@@ -50,7 +50,7 @@ def test_outputs_are_logits(name):
 
 
 @pytest.mark.parametrize("name", ADAPTED)
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
 def test_any_size(name, height, width):
     with torch.no_grad():

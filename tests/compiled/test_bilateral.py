@@ -21,7 +21,7 @@ def joined(fine, gate, coarse):
     return rows[0].permute(0, 3, 1, 2)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     batch=st.integers(1, 3),

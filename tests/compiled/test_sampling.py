@@ -24,7 +24,7 @@ def case(seed, batch, channels, height, width, dtype=torch.float32, modulated=Tr
     return x, offset, torch.rand(batch, 9, height, width) if modulated else None
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 10_000),
     batch=st.integers(1, 3),

@@ -20,7 +20,7 @@ def exact(x, weight, bias, slope):
     return functional.leaky_relu(out, slope)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     batch=st.integers(1, 3),

@@ -77,7 +77,7 @@ def test_line_width_is_the_stroke_in_pixels(width: int) -> None:
     assert mask[15].sum() == width
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.floats(2, 37), st.floats(2, 37)), min_size=2, max_size=6), st.integers(1, 4))
 def test_a_stroke_is_in_one_piece(points: list[tuple[float, float]], width: int) -> None:
     mask = draw_mask(annotation([STRIP | {"points": points}]), (SIZE, SIZE), width)

@@ -36,7 +36,7 @@ def bordered(frame, top, bottom, left, right):
     border=st.tuples(*[st.integers(0, 40)] * 4),
     model=st.sampled_from(["fganet", "odd patch", "unet"]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_networks_image_returns_to_the_frame_that_it_came_from(predictors, size, border, model):
     frame = np.random.default_rng(0).integers(90, 160, size).astype(np.uint16)
     whole = bordered(frame, *border)

@@ -61,7 +61,7 @@ def test_nonzero_mask_of_nnunet_is_the_window(name: str) -> None:
     np.testing.assert_array_equal(binary_fill_holes(cleaned != 0), window.mask)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_frame_without_border_is_left_alone(seed: int) -> None:
     frame = anatomy(seed)
@@ -124,7 +124,7 @@ def test_black_frame_with_noise_is_left_alone() -> None:
     assert find_window(frame).removed == 0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.sampled_from(sorted(WINDOWS)), st.integers(0, 3), st.booleans())
 def test_turning_the_frame_turns_the_window(name: str, turns: int, mirror: bool) -> None:
     frame = collimate(anatomy(), WINDOWS[name], 16, 3)

@@ -28,7 +28,7 @@ def reference_skeleton(image, iterations):
     return skeleton
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000), iterations=st.integers(1, 6), height=st.integers(1, 12), width=st.integers(1, 12))
 def test_skeleton_agrees_with_scipy(seed, iterations, height, width):
     image = np.random.default_rng(seed).random((height, width))
@@ -54,7 +54,7 @@ def test_iterations_beyond_the_radius_change_nothing():
 
 
 @given(shift=st.integers(-4, 4), flip=st.booleans(), seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_skeleton_moves_and_flips_with_the_image(shift, flip, seed):
     image = torch.zeros(1, 1, 32, 32)
     image[:, :, 10:22, 10:22] = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(seed))

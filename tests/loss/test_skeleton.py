@@ -22,7 +22,7 @@ def value_and_gradient(skeleton, image, iterations, upstream):
     return value.detach(), image.grad
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     shape=st.sampled_from(SHAPES),

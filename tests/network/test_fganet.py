@@ -62,7 +62,7 @@ def test_paper_text_has_the_papers_widths():
     assert network.decoder.stages[0].bga.fusion[0].kernel_size == (1, 1)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(height=st.integers(1, 100), width=st.integers(1, 100))
 def test_any_size(height, width):
     assert small().eval()(torch.randn(1, 1, height, width)).shape == (1, 1, height, width)

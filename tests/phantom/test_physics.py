@@ -27,7 +27,7 @@ def line(x0, y0, x1, y1):
     return resample(np.array([[x0, y0], [x1, y1]], float), STEP)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=seeds, radius=st.floats(10, 200))
 def test_curves_keep_their_length(seed, radius):
     rng = np.random.default_rng(seed)
@@ -38,7 +38,7 @@ def test_curves_keep_their_length(seed, radius):
     assert np.linalg.norm(np.diff(thinned, axis=0), axis=1).max() <= 2.05
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_distance_to_a_curve_agrees_with_brute_force(seed):
     rng = np.random.default_rng(seed)
@@ -143,7 +143,7 @@ def test_scatter_fills_shadows():
     assert shadow_to_light[1] > 1.3 * shadow_to_light[0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=seeds)
 def test_collimation_is_black_or_dark_outside(seed):
     rng = np.random.default_rng(seed)
@@ -157,7 +157,7 @@ def test_collimation_is_black_or_dark_outside(seed):
             assert not frame[~collimation.window].any()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=seeds, time=st.floats(0, 60))
 def test_motion_stays_within_its_reach(seed, time):
     motion = draw_motion(np.random.default_rng(seed), 256)
@@ -165,7 +165,7 @@ def test_motion_stays_within_its_reach(seed, time):
     assert np.linalg.norm(motion.displace(corners, time) - corners, axis=1).max() <= motion.reach
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=seeds)
 def test_guidewires_end_inside_the_window_in_every_frame(seed):
     rng = np.random.default_rng(seed)

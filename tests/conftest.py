@@ -26,8 +26,8 @@ SHARING = ("test_gpu_script", "test_page_in_browser", "test_stock_commands")
 
 @pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: what is wrong shows early."""
-    items.sort(key=lambda item: "slow" in item.keywords)
+    """Fast tests first: what is wrong shows early. Then what one process does alone: the rest fills the other one."""
+    items.sort(key=lambda item: ("slow" in item.keywords, item.path.stem not in SHARING))
     for item in items:
         if "slow" in item.keywords and item.path.stem in SHARING:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))

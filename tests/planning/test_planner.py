@@ -30,7 +30,7 @@ def plans_of(nnunet, name="nnUNetFGANetPlans"):
 @pytest.mark.slow
 def test_options_are_stored_in_the_plans(nnunet, dataset):
     options = ("--alpha", "0.1", "--learning-rate", "0.05", "--norm", "instance", "--no-bga", "--precision", "float32")
-    nnunet.run("fganet", *PLAN, *options, "--stage-weights", "1", "0.5", "0.25")
+    assert main([*PLAN, *options, "--stage-weights", "1", "0.5", "0.25"]) == 0
     plan = plans_of(nnunet)["configurations"]["2d"]
     assert plan["patch_size"] == [96, 96]
     assert plan["batch_size"] == 2

@@ -21,10 +21,22 @@ SMALL = ("--workers", "1", "--widths", "8", "16", "16", "--batch", "2", "--itera
 TRAIN = ("2d", "0", "-tr", "nnUNetTrainerFGANet", "-device", "cpu")
 OURS = ("-p", "nnUNetFGANetPlans")
 FEW_PROCESSES = ("-npp", "1", "-nps", "1")
+PREDICT_AND_COUNT = """
+from nnunet_fganet.inference import automatic
+from nnunetv2.inference.predict_from_raw_data import predict_entry_point
+calls, prepare = [], automatic.optimize_for_inference
+automatic.optimize_for_inference = lambda *arguments: calls.append(1) or prepare(*arguments)
+predict_entry_point()
+print("PREPARED", len(calls))
+"""
 
 
 def fold_folder(nnunet, trainer="nnUNetTrainerFGANet", plans="nnUNetFGANetPlans", fold="0"):
     return nnunet.results / DATASET_NAME / f"{trainer}__{plans}__2d" / f"fold_{fold}"
+
+
+def plans_of(nnunet):
+    return json.loads((nnunet.preprocessed / DATASET_NAME / "nnUNetFGANetPlans.json").read_text())
 
 
 def checkpoint(folder: Path, name: str) -> dict:
@@ -49,11 +61,10 @@ def test_validation_alone_saves_probabilities(trained):
     assert "foreground_mean" in json.loads((folder / "validation" / "summary.json").read_text())
 
 
-@pytest.mark.parametrize("tta", [(), ("--disable_tta",)])
-def test_prediction(trained, tmp_path, tta):
+def test_prediction(trained, tmp_path):
     model = ("-tr", "nnUNetTrainerFGANet", "-c", "2d", "-f", "0", "-d", D, "-device", "cpu", *OURS)
     frames = trained.raw / DATASET_NAME / "imagesTs"
-    trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, *tta, *FEW_PROCESSES)
+    trained.run("nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, *FEW_PROCESSES)
     for name in ("new0", "new1"):
         prediction = cv2.imread(str(tmp_path / "out" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert prediction.shape == (96, 96)
@@ -66,10 +77,10 @@ def test_prediction_prepares_the_network_once(trained, tmp_path):
     for number in range(20):
         cv2.imwrite(str(frames / f"frame{number:02d}_0000.png"), wire_frame(200 + number)[0])
     model = ("-tr", "nnUNetTrainerFGANet", "-c", "2d", "-f", "0", "-d", D, "-device", "cpu", *OURS)
-    output = trained.run(
-        "nnUNetv2_predict", "-i", frames, "-o", tmp_path / "out", *model, "--disable_tta", *FEW_PROCESSES
-    )
+    options = ("-i", frames, "-o", tmp_path / "out", *model, "--disable_tta", *FEW_PROCESSES)
+    output = trained.run("python", "-c", PREDICT_AND_COUNT, *options)
     assert output.count("FGA-Net prepared for inference in ") == 1
+    assert output.splitlines()[-1] == "PREPARED 1"
     assert len(list((tmp_path / "out").glob("*.png"))) == 20
 
 
@@ -97,12 +108,11 @@ def test_the_stock_trainer_trains_our_plans(trained):
 
 def test_a_seeded_training_without_workers_repeats_exactly(trained):
     """In one process each time, as nnU-Net trains with nnUNet_n_proc_DA=0: batches, augmentation, weights, dropout."""
-    folder = trained.preprocessed / DATASET_NAME
-    plans = json.loads((folder / "nnUNetFGANetPlans.json").read_text()) | {"plans_name": "Seeded"}
+    plans = plans_of(trained) | {"plans_name": "Seeded"}
     for seed in (3, 4):
         settings = plans["configurations"]["2d"]["fganet"] | {"seed": seed}
         plans["configurations"][f"2d_seed{seed}"] = {"inherits_from": "2d", "fganet": settings}
-    (folder / "Seeded.json").write_text(json.dumps(plans))
+    (trained.preprocessed / DATASET_NAME / "Seeded.json").write_text(json.dumps(plans))
     script = (
         "from nnunetv2.run.run_training import get_trainer_from_args; import torch\n"
         "for seed in (3, 3, 4):\n"
@@ -126,7 +136,8 @@ def test_comparator_trains_stock_nnunet_with_the_budget_of_our_plans(trained):
 
 def test_stock_plans_and_plain_labels(nnunet):
     write_dataset(nnunet.raw, PLAIN, regions=False)
-    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", D, "-c", "2d", "-np", "2", "--verify_dataset_integrity")
+    few = ("-npfp", "1", "-np", "1")
+    nnunet.run("nnUNetv2_plan_and_preprocess", "-d", D, "-c", "2d", *few, "--verify_dataset_integrity")
     plans_file = nnunet.preprocessed / DATASET_NAME / "nnUNetPlans.json"
     plans = json.loads(plans_file.read_text())
     # Shorter than any user would train, but by the only way that stock plans offer us.
@@ -140,12 +151,14 @@ def test_stock_plans_and_plain_labels(nnunet):
     assert weights["decoder.seg_layers.0.weight"].shape[:2] == (2, 32)  # background and wire; the released widths
 
 
-def test_a_killed_training_goes_on_where_it_was(nnunet):
+def test_a_killed_training_goes_on_where_it_was(trained):
     """SIGKILL in mid-epoch, then --c: the learning rates are those of a training that was never killed."""
-    write_dataset(nnunet.raw, REGION, regions=True)
-    nnunet.run("fganet", "plan", D, *SMALL, "--epochs", "6", "--iterations", "8")
-    folder = fold_folder(nnunet)
-    process = nnunet.popen("nnUNetv2_train", D, *TRAIN, *OURS)
+    plans = plans_of(trained) | {"plans_name": "Killed"}
+    plans["configurations"]["2d"]["fganet"] |= {"epochs": 6, "iterations": 8}
+    (trained.preprocessed / DATASET_NAME / "Killed.json").write_text(json.dumps(plans))
+    folder = fold_folder(trained, plans="Killed")
+    command = ("nnUNetv2_train", D, *TRAIN, "-p", "Killed")
+    process = trained.popen(*command)
     latest = folder / "checkpoint_latest.pth"
     deadline = time.monotonic() + 300
     while not latest.is_file() and time.monotonic() < deadline:
@@ -156,7 +169,7 @@ def test_a_killed_training_goes_on_where_it_was(nnunet):
     killed = checkpoint(folder, "latest")
     done = killed["current_epoch"]
     assert 1 <= done < 6
-    output = nnunet.run("nnUNetv2_train", D, *TRAIN, *OURS, "--c")
+    output = trained.run(*command, "--c")
     assert f"Epoch {done}" in output
     assert "Epoch 0" not in output
     final = checkpoint(folder, "final")

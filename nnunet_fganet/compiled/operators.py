@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
@@ -88,17 +89,24 @@ def deform_conv2d_rows(
 ) -> torch.Tensor:
     """Deformable convolution for inference, block by block of :data:`BLOCK` pixels.
 
-    ``weight``: ``(taps * channels, out_channels)``, contiguous; the rest as for :func:`sampled_columns`.
+    ``weight``: ``(out_channels, taps * channels)``, contiguous, or as oneDNN's products have it
+    (``torch.ops.mkldnn._reorder_linear_weight``); the rest as for :func:`sampled_columns`.
     Returns ``(batch * height * width, out_channels)``.
     """
     taps, channels = offset.shape[1], rows.shape[1]
     columns = rows.new_empty(min(BLOCK, len(rows)), taps, channels)
-    out = rows.new_empty(len(rows), weight.shape[1])
+    out = rows.new_empty(len(rows), len(bias))
     for first in range(0, len(rows), BLOCK):
         block = columns[: len(rows) - first]
         sample_columns(rows, offset, mask, (height, width), first, block)
-        torch.addmm(bias, block.view(len(block), -1), weight, out=out[first : first + BLOCK])
+        out[first : first + BLOCK] = _product(block.view(len(block), -1), weight, bias)
     return out
+
+
+def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    if weight.is_mkldnn:
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return functional.linear(rows, weight, bias)
 
 
 @deform_conv2d_rows.register_fake
@@ -111,7 +119,7 @@ def _(
     weight: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    return rows.new_empty(rows.shape[0], weight.shape[1])
+    return rows.new_empty(rows.shape[0], bias.shape[0])
 
 
 @torch.library.custom_op("nnunet_fganet::winograd_conv2d_rows", mutates_args=())

@@ -3,8 +3,9 @@
 import torch
 from torch import nn
 
-from nnunet_fganet.compiled.operators import deform_conv2d_rows
+from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_rows
 from nnunet_fganet.compiled.sampling import DTYPES
+from nnunet_fganet.inference.packing import pack_matrix
 from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend, deform_conv2d
 from nnunet_fganet.network.deform_gather import channel_rows, positions, weight_matrix
 
@@ -26,8 +27,8 @@ class PackedDeformConv2d(nn.Module):
         self.bias = deform_conv.bias.detach().to(dtype)
         self.backend = choose_backend(deform_conv.backend, weight.device.type, dtype)
         self.in_blocks = self.backend == "gather" and weight.device.type == "cpu" and dtype in DTYPES
-        # In blocks a matrix (taps and channels, out channels), otherwise as the convolution has it.
-        self.weight = weight_matrix(weight).t().contiguous() if self.in_blocks else weight
+        # In blocks a matrix, otherwise as the convolution has it.
+        self.weight = pack_matrix(weight_matrix(weight), BLOCK) if self.in_blocks else weight
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`."""

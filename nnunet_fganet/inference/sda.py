@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import PackedConv2d
+from nnunet_fganet.inference.packing import pack_convolution
 from nnunet_fganet.network.norm import instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import spatial_shift
@@ -17,8 +17,8 @@ class PreparedSDA(nn.Module):
     def __init__(self, sda: SDA, dtype: torch.dtype) -> None:
         super().__init__()
         self.modulated = sda.modulated
-        self.pointwise = PackedConv2d(sda.pointwise, "none", dtype)
-        self.offset_conv = PackedConv2d(sda.offset_conv, "none", dtype)
+        self.pointwise = pack_convolution(sda.pointwise, "none", dtype)
+        self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

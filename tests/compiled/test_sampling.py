@@ -54,7 +54,7 @@ def test_torch_accepts_the_operators():
     rows, (offset, mask) = channel_rows(x), positions(offset, mask)
     leaves = [each.clone().requires_grad_() for each in (rows, offset, mask)]
     torch.library.opcheck(sampled_columns, (*leaves, 4, 6))
-    torch.library.opcheck(deform_conv2d_rows, (rows, offset, mask, 4, 6, torch.randn(45, 3), torch.randn(3)))
+    torch.library.opcheck(deform_conv2d_rows, (rows, offset, mask, 4, 6, torch.randn(3, 45), torch.randn(3)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -15,6 +15,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, float_arguments, next_part, parts, pointer, run_parts
 
 _OUT = 4  # rows and columns of a tile's outputs
@@ -50,7 +51,7 @@ def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
 def winograd_conv2d(
     rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
 ) -> torch.Tensor:
-    """Convolve with "same" padding, then LeakyReLU.
+    """Convolve with "same" padding, then LeakyReLU; at least :data:`.lanes.LANES` channels in and out.
 
     Parameters
     ----------
@@ -69,8 +70,17 @@ def winograd_conv2d(
     -------
     torch.Tensor
         ``(batch * height * width, out_channels)``.
+
+    Raises
+    ------
+    ValueError
+        Shapes that do not fit together, or too few channels: the loops read where these say.
     """
     _, channels, out_channels = weight.shape
+    if min(channels, out_channels) < LANES or len(bias) != out_channels or len(rows) % (height * width):
+        raise ValueError(f"images of {height} x {width} in {len(rows)} rows, {channels} to {out_channels} channels")
+    if rows.shape[1] != channels:
+        raise ValueError(f"rows have {rows.shape[1]} channels, where the weight wants {channels}")
     out = rows.new_empty(len(rows), out_channels)
     tiles_across, tiles_down = -(-width // _OUT), -(-height // _OUT)
     images = len(rows) // (height * width)
@@ -97,80 +107,87 @@ def winograd_conv2d(
     return out
 
 
-# Numba makes something of a tuple or a list of arrays at every call, so that rows are named one by one.
+@compiled
+def _transform(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
+    """Six numbers to six: B^T of Lavin and Gray, section 4.3."""
+    p, q, r, s = e - _F(4) * c, d - _F(4) * b, e - c, _F(2) * (d - b)
+    return _F(4) * a - _F(5) * c + e, p + q, p - q, r + s, r - s, _F(4) * b - _F(5) * d + f
 
 
 @compiled
-def _transform(
-    a: Array, b: Array, c: Array, d: Array, e: Array, f: Array,
-    first: Array, second: Array, third: Array, fourth: Array, fifth: Array, sixth: Array,
-) -> None:  # fmt: skip
-    """Six rows to six: B^T of Lavin and Gray, section 4.3."""
-    _combine_three(first, a, c, e)
-    _combine(second, b, c, d, e, _F(-4), _F(-4), _F(1))
-    _combine(third, b, c, d, e, _F(4), _F(-4), _F(-1))
-    _combine(fourth, b, c, d, e, _F(-2), _F(-1), _F(2))
-    _combine(fifth, b, c, d, e, _F(2), _F(-1), _F(-2))
-    _combine_three(sixth, b, d, f)
+def _transform_back(a: Any, b: Any, c: Any, d: Any, e: Any, f: Any) -> Any:
+    """Six numbers to four: A^T of Lavin and Gray, section 4.3."""
+    p, q, r, s = b + c, b - c, d + e, d - e
+    return a + p + r, q + _F(2) * s, p + _F(4) * r, q + _F(8) * s + f
 
 
 @compiled
-def _combine_three(out: Array, a: Array, b: Array, c: Array) -> None:
-    for i in range(out.size):
-        out[i] = _F(4) * a[i] - _F(5) * b[i] + c[i]
+def _chunks(length: int) -> int:
+    """How many times :data:`.lanes.LANES` numbers a row of numbers takes."""
+    return -(-length // LANES)
 
 
 @compiled
-def _combine(out: Array, a: Array, b: Array, c: Array, d: Array, wa: Any, wb: Any, wc: Any) -> None:
-    for i in range(out.size):
-        out[i] = wa * a[i] + wb * b[i] + (wc * c[i] + d[i])
+def _start(chunk: int, length: int) -> int:
+    """Where a chunk begins; the last one may begin inside the one before it, and compute some numbers again."""
+    return min(chunk * LANES, length - LANES)
 
 
 @compiled
-def _transform_back(
-    a: Array, b: Array, c: Array, d: Array, e: Array, f: Array, first: Array, second: Array, third: Array, fourth: Array
-) -> None:
-    """Six rows to four: A^T of Lavin and Gray, section 4.3."""
-    for i in range(first.size):
-        first[i] = a[i] + (b[i] + c[i]) + (d[i] + e[i])
-    for i in range(first.size):
-        second[i] = (b[i] - c[i]) + _F(2) * (d[i] - e[i])
-    for i in range(first.size):
-        third[i] = (b[i] + c[i]) + _F(4) * (d[i] + e[i])
-    for i in range(first.size):
-        fourth[i] = (b[i] - c[i]) + _F(8) * (d[i] - e[i]) + f[i]
+def _pixels(image: Array, y: int, x: int) -> Any:
+    return load(image, y, x) if 0 <= y < len(image) else zeros()
 
 
 @compiled
-def _strip_to_tiles(image: Array, top: int, strip: Array, tiles: Array, first: int) -> None:
+def _down(array: Array, row: int, x: int) -> Any:
+    """What six rows hold at one place."""
+    return (
+        load(array, row, x), load(array, row + 1, x), load(array, row + 2, x),
+        load(array, row + 3, x), load(array, row + 4, x), load(array, row + 5, x),
+    )  # fmt: skip
+
+
+@compiled
+def _store_down(array: Array, row: int, x: int, six: Any) -> None:
+    a, b, c, d, e, f = six
+    store(array, row, x, a)
+    store(array, row + 1, x, b)
+    store(array, row + 2, x, c)
+    store(array, row + 3, x, d)
+    store(array, row + 4, x, e)
+    store(array, row + 5, x, f)
+
+
+@compiled
+def _along(array: Array, row: int, x: int, step: int) -> Any:
+    """What a row holds at six places, ``step`` apart."""
+    return (
+        load(array, row, x), load(array, row, x + step), load(array, row, x + 2 * step),
+        load(array, row, x + 3 * step), load(array, row, x + 4 * step), load(array, row, x + 5 * step),
+    )  # fmt: skip
+
+
+@compiled
+def _strip_to_tiles(image: Array, top: int, channels: int, strip: Array, tiles: Array, first: int) -> None:
     """Transform a row of tiles whose uppermost pixels are those of row ``top``.
 
-    ``image`` ``(height, width * channels)``; ``strip`` ``(7, columns of all tiles, channels)`` with zeros where no
-    pixel is, and in its last row; ``tiles`` ``(36, tiles, channels)``, written from number ``first`` on.
+    ``image`` ``(height, width * channels)``; ``strip`` ``(6, columns of all tiles * channels)`` with zeros where no
+    pixel is; ``tiles`` ``(36, tiles * channels)``, written from tile ``first`` on.
     """
-    height, length = image.shape
-    columns, channels = strip.shape[1:]
-    flat = strip.reshape(_IN + 1, columns * channels)
-    start, end = channels, channels + length  # left of the first pixel is zero
-    zeros = flat[_IN, :length]
-    _transform(
-        image[top] if top >= 0 else zeros,
-        image[top + 1],
-        image[top + 2] if top + 2 < height else zeros,
-        image[top + 3] if top + 3 < height else zeros,
-        image[top + 4] if top + 4 < height else zeros,
-        image[top + 5] if top + 5 < height else zeros,
-        flat[0, start:end], flat[1, start:end], flat[2, start:end],
-        flat[3, start:end], flat[4, start:end], flat[5, start:end],
-    )  # fmt: skip
+    length = image.shape[1]
+    for chunk in range(_chunks(length)):
+        x = _start(chunk, length)
+        column = _transform(
+            _pixels(image, top, x), _pixels(image, top + 1, x), _pixels(image, top + 2, x),
+            _pixels(image, top + 3, x), _pixels(image, top + 4, x), _pixels(image, top + 5, x),
+        )  # fmt: skip
+        _store_down(strip, 0, channels + x, column)  # left of the first pixel is zero
     for i in range(_IN):
-        row, n = strip[i], _IN * i
-        for x in range(0, columns - 2, _OUT):
-            t = first + x // _OUT
-            _transform(
-                row[x], row[x + 1], row[x + 2], row[x + 3], row[x + 4], row[x + 5],
-                tiles[n, t], tiles[n + 1, t], tiles[n + 2, t], tiles[n + 3, t], tiles[n + 4, t], tiles[n + 5, t],
-            )  # fmt: skip
+        for tile in range((strip.shape[1] // channels - 2) // _OUT):
+            for chunk in range(_chunks(channels)):
+                c = _start(chunk, channels)
+                row = _along(strip, i, _OUT * tile * channels + c, channels)
+                _store_down(tiles, _IN * i, (first + tile) * channels + c, _transform(*row))
 
 
 @compiled
@@ -179,37 +196,35 @@ def _strip_from_tiles(
 ) -> None:
     """Transform a row of tiles back, add the bias, apply LeakyReLU.
 
-    ``strip``: ``(7, columns of all tiles, channels)``, overwritten; the rest as for :func:`_strip_to_tiles`.
+    ``strip``: ``(6, columns of all tiles * channels)``, overwritten; ``bias``: ``(1, channels)``; the rest as for
+    :func:`_strip_to_tiles`.
     """
-    height, length = image.shape
-    columns, channels = strip.shape[1:]
+    channels = bias.shape[1]
     for i in range(_IN):
-        row, n = strip[i], _IN * i
-        for x in range(0, columns, _OUT):
-            t = first + x // _OUT
-            _transform_back(
-                tiles[n, t], tiles[n + 1, t], tiles[n + 2, t], tiles[n + 3, t], tiles[n + 4, t], tiles[n + 5, t],
-                row[x], row[x + 1], row[x + 2], row[x + 3],
-            )  # fmt: skip
-    flat = strip.reshape(_IN + 1, columns * channels)
-    unused = flat[_IN, :length]  # where a tile reaches below the image
-    _transform_back(
-        flat[0, :length], flat[1, :length], flat[2, :length], flat[3, :length], flat[4, :length], flat[5, :length],
-        image[top],
-        image[top + 1] if top + 1 < height else unused,
-        image[top + 2] if top + 2 < height else unused,
-        image[top + 3] if top + 3 < height else unused,
-    )  # fmt: skip
-    for i in range(top, min(top + _OUT, height)):
-        for start in range(0, length, channels):
-            _activate(image[i, start : start + channels], bias, slope)
+        for tile in range(strip.shape[1] // channels // _OUT):
+            for chunk in range(_chunks(channels)):
+                c = _start(chunk, channels)
+                p, q, r, s = _transform_back(*_down(tiles, _IN * i, (first + tile) * channels + c))
+                x = _OUT * tile * channels + c
+                store(strip, i, x, p)
+                store(strip, i, x + channels, q)
+                store(strip, i, x + 2 * channels, r)
+                store(strip, i, x + 3 * channels, s)
+    for pixel in range(0, image.shape[1], channels):
+        for chunk in range(_chunks(channels)):
+            c = _start(chunk, channels)
+            x, shift = pixel + c, load(bias, 0, c)
+            p, q, r, s = _transform_back(*_down(strip, 0, x))
+            _store_pixels(image, top, x, leaky_relu(p + shift, slope))
+            _store_pixels(image, top + 1, x, leaky_relu(q + shift, slope))
+            _store_pixels(image, top + 2, x, leaky_relu(r + shift, slope))
+            _store_pixels(image, top + 3, x, leaky_relu(s + shift, slope))
 
 
 @compiled
-def _activate(pixel: Array, bias: Array, slope: np.float32) -> None:
-    for c in range(bias.size):
-        value = pixel[c] + bias[c]
-        pixel[c] = value if value > 0 else slope * value
+def _store_pixels(image: Array, y: int, x: int, numbers: Any) -> None:
+    if y < len(image):
+        store(image, y, x, numbers)
 
 
 @cache
@@ -222,12 +237,12 @@ def _to_tiles_loop() -> Any:
         images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
         across, down = -(-width // _OUT), -(-height // _OUT)
         pixels = carray(pointer(a[6]), (images, height, width * channels), _F)
-        tiles = carray(pointer(a[7]), (_IN * _IN, block * across, channels), _F)
-        strip = np.zeros((_IN + 1, _OUT * across + 2, channels), _F)
+        tiles = carray(pointer(a[7]), (_IN * _IN, block * across * channels), _F)
+        strip = np.zeros((_IN, (_OUT * across + 2) * channels), _F)
         part = next_part(data)
         while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT
-            _strip_to_tiles(pixels[image], top - 1, strip, tiles, part * across)
+            _strip_to_tiles(pixels[image], top - 1, channels, strip, tiles, part * across)
             part = next_part(data)
 
     return to_tiles
@@ -242,11 +257,11 @@ def _from_tiles_loop() -> Any:
         a = arguments(data, 10)
         images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
         across, down = -(-width // _OUT), -(-height // _OUT)
-        tiles = carray(pointer(a[6]), (_IN * _IN, block * across, channels), _F)
+        tiles = carray(pointer(a[6]), (_IN * _IN, block * across * channels), _F)
         pixels = carray(pointer(a[7]), (images, height, width * channels), _F)
-        bias = carray(pointer(a[8]), (channels,), _F)
+        bias = carray(pointer(a[8]), (1, channels), _F)
         slope = _F(float_arguments(data, 10)[9])
-        strip = np.empty((_IN + 1, _OUT * across, channels), _F)
+        strip = np.empty((_IN, _OUT * across * channels), _F)
         part = next_part(data)
         while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT

@@ -86,8 +86,8 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
     offset = (torch.randn(2, 18, 5, 7) * scale).requires_grad_()
     deform_conv2d(x, offset, torch.randn(4, 3, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
 for size in (1, 2, 3, 4, 5, 9):
-    rows, weight = torch.randn(2 * size * (size + 1), 3), transformed_weight(torch.randn(4, 3, 3, 3))
-    winograd_conv2d(rows, size, size + 1, weight, torch.zeros(4), 0.0)
+    rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
+    winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)

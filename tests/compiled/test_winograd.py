@@ -24,8 +24,8 @@ def exact(x, weight, bias, slope):
 @given(
     seed=st.integers(0, 10_000),
     batch=st.integers(1, 3),
-    channels=st.integers(1, 20),
-    out_channels=st.integers(1, 20),
+    channels=st.integers(16, 40),
+    out_channels=st.integers(16, 40),
     height=st.integers(1, 13),
     width=st.integers(1, 13),
     slope=st.sampled_from([0.0, 0.01, 1.0]),
@@ -45,18 +45,29 @@ def test_any_shape_agrees_with_a_convolution_in_double_precision(
 def test_blocks_of_any_size_give_the_same(monkeypatch, block_bytes):
     monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
     monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
-    x, weight, bias = torch.randn(2, 8, 18, 21), torch.randn(8, 8, 3, 3), torch.randn(8)
+    x, weight, bias = torch.randn(2, 16, 18, 21), torch.randn(16, 16, 3, 3), torch.randn(16)
     torch.testing.assert_close(
         convolve(x, weight, bias, 0.0), exact(x, weight, bias, 0.0).float(), rtol=1e-3, atol=1e-3
     )
 
 
 def test_no_value_reaches_further_than_a_pixel():
-    x = torch.zeros(1, 4, 16, 16)
+    x = torch.zeros(1, 16, 16, 16)
     x[0, :, 7, 8] = float("nan")
-    out = convolve(x, torch.randn(4, 4, 3, 3), torch.zeros(4), 1.0)
+    out = convolve(x, torch.randn(16, 16, 3, 3), torch.zeros(16), 1.0)
     # NaN spreads over the tiles that hold it, never beyond: from rows 4 to 11 and columns 4 to 11.
     assert out[0, :, 6:9, 7:10].isnan().all()
     outside = torch.ones(16, 16, dtype=torch.bool)
     outside[4:12, 4:12] = False
     assert out[0, :, outside].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "channels, out_channels, rows",
+    [(16, 16, 15), (16, 8, 16), (8, 16, 16), (32, 16, 16)],
+    ids=["no_whole_image", "few_channels_out", "few_channels_in", "other_weights"],
+)
+def test_nothing_is_read_outside_arrays(channels, out_channels, rows):
+    weight = transformed_weight(torch.randn(out_channels, min(channels, 16), 3, 3))
+    with pytest.raises(ValueError, match="channels"):
+        winograd_conv2d(torch.randn(rows, channels), 4, 4, weight, torch.randn(out_channels), 1.0)

@@ -120,8 +120,8 @@ def test_winograd_convolution(activation, slope, size, bias):
 @pytest.mark.parametrize(
     "conv",
     [
-        torch.nn.Conv2d(32, 64, 3, padding=1),
-        torch.nn.Conv2d(64, 32, 3, padding=1),
+        torch.nn.Conv2d(16, 48, 3, padding=1),
+        torch.nn.Conv2d(256, 9, 3, padding=1),
         torch.nn.Conv2d(64, 64, 1),
         torch.nn.Conv2d(64, 64, 3, padding=1, stride=2),
         torch.nn.Conv2d(64, 64, 3, padding=1, groups=64),

@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from torch import nn
 
 from nnunet_fganet.benchmark.inference import with_backend
 from nnunet_fganet.inference.prepared import optimize_for_inference
@@ -28,10 +29,15 @@ def main(model: str, fold: str, frames: str, dtype: str = "float32") -> None:
     prepared = optimize_for_inference(network, getattr(torch, dtype))
     reference = with_backend(network, "torchvision")
     reference.inference, reference.compute_dtypes = None, {}
+    print_agreement(reference, prepared, frames)
+
+
+def print_agreement(reference: nn.Module, other: nn.Module, frames: str) -> None:
+    """Pixels that both call wire over those that either does, for every frame of a folder and all together."""
     both_total = either_total = 0
     for path in sorted(Path(frames).glob("*.png")):
         image = read_frame(path)
-        expected, found = (foreground(net(image)) for net in (reference, prepared))
+        expected, found = (foreground(net(image)) for net in (reference, other))
         both, either = int((expected & found).sum()), int((expected | found).sum())
         both_total, either_total = both_total + both, either_total + either
         print(f"{path.stem:40}{both:>8}{either:>8}{both / max(either, 1):>10.5f}", flush=True)

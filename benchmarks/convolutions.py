@@ -1,4 +1,4 @@
-"""Winograd's convolution beside oneDNN's, for the shapes that FGA-Net has at 512 x 512.
+"""Winograd's convolution beside oneDNN's, for shapes that FGA-Net has at 512 x 512 and some of narrower ones.
 
     python benchmarks/convolutions.py
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d
 
 RUNS = 9
@@ -20,12 +21,14 @@ RUNS = 9
 SHAPES = [
     (32, 32, 512), (64, 32, 512), (64, 64, 256), (128, 64, 256), (128, 128, 128),
     (256, 128, 128), (256, 256, 64), (512, 256, 64), (512, 512, 32), (1024, 512, 32), (512, 512, 16),
+    (16, 16, 512), (16, 64, 256), (64, 18, 128), (256, 18, 128), (1024, 18, 32),
 ]  # fmt: skip
 
 
 @torch.no_grad()
 def main() -> None:
     """Print the table."""
+    keep_freed_memory()
     print(f"{'shape':>20}{'float32':>10}{'bfloat16':>10}{'Winograd':>10}{'errors of the three':>32}")
     for channels, out_channels, size in SHAPES:
         conv = nn.Conv2d(channels, out_channels, 3, padding=1)
@@ -38,7 +41,7 @@ def main() -> None:
             (WinogradConv2d(conv, "none"), image),
         ):
             error = ((ready(x) - exact).abs().max() / exact.abs().max()).item()
-            cells.append((_fastest(lambda ready=ready, x=x: ready(x)), error))
+            cells.append((fastest(lambda ready=ready, x=x: ready(x)), error))
         times, errors = zip(*cells, strict=True)
         shape = f"{channels}-{out_channels} {size}x{size}"
         print(
@@ -46,7 +49,8 @@ def main() -> None:
         )
 
 
-def _fastest(call: Callable[[], torch.Tensor]) -> float:
+def fastest(call: Callable[[], torch.Tensor]) -> float:
+    """Milliseconds of the fastest of some calls."""
     call()
     times = []
     for _ in range(RUNS):

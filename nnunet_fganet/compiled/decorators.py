@@ -17,24 +17,24 @@ from typing import Any
 import numba
 from llvmlite.binding import get_host_cpu_name
 
-_ARITHMETIC = {"contract", "nsz"}  # products and sums in one step; NaN and infinity keep their meaning
-_NEEDED_BYTES = 2**20  # of free space in the cache folder; all loops take a tenth of that
+ARITHMETIC = {"contract", "nsz"}  # products and sums in one step; NaN and infinity keep their meaning
+_NEEDED_BYTES = 2**22  # of free space in the cache folder; all loops take about a quarter of that
 
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compile a function that loops and entries call; it becomes part of them."""
-    return numba.njit(nogil=True, error_model="numpy", fastmath=_ARITHMETIC)(function)
+    return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC)(function)
 
 
 def compiled_sums(function: Callable[..., Any]) -> Any:
     """Compile as :func:`compiled` does, with sums in any order, so that they are vectorised too."""
-    return numba.njit(nogil=True, error_model="numpy", fastmath=_ARITHMETIC | {"reassoc"})(function)
+    return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC | {"reassoc"})(function)
 
 
 def entry(function: Callable[..., Any]) -> Any:
     """Compile a function that Python calls, at its first call."""
     with _cache() as keeps:
-        return numba.njit(nogil=True, cache=keeps, error_model="numpy", fastmath=_ARITHMETIC)(function)
+        return numba.njit(nogil=True, cache=keeps, error_model="numpy", fastmath=ARITHMETIC)(function)
 
 
 def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:
@@ -71,7 +71,8 @@ def _cache_folder(chosen: str) -> str | None:
 
     Numba itself looks at a function's own file, not at those of the functions that it calls.
     """
-    version = hashlib.sha256(get_host_cpu_name().encode())
+    # Loops that check every index (NUMBA_BOUNDSCHECK) are slower: no other process should find them.
+    version = hashlib.sha256(f"{get_host_cpu_name()} {numba.config.BOUNDSCHECK}".encode())
     for source in sorted(Path(__file__).parent.glob("*.py")):
         version.update(source.read_bytes())
     try:

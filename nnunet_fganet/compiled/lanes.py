@@ -14,11 +14,14 @@ from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
+from nnunet_fganet.compiled.decorators import ARITHMETIC
+
 LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
+_FLAGS = tuple(sorted(ARITHMETIC))
 _FLOAT_BYTES = 4
-_ARITHMETIC = ("contract", "nsz")  # as in decorators.py
+_ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 
 
 class Lanes(types.Type):
@@ -38,8 +41,10 @@ class _LanesModel(PrimitiveModel):
 
 
 @intrinsic
-def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any]:
+def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any] | None:
     """Read sixteen numbers in a row of a contiguous float32 array of two dimensions, from ``column`` on."""
+    if array != _ROWS:
+        return None  # Numba says that it has no such function
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return builder.load(_address(context, builder, array, *values), align=_FLOAT_BYTES)
@@ -48,8 +53,10 @@ def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, A
 
 
 @intrinsic
-def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) -> tuple[Any, Any]:
+def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
     """Write sixteen numbers into a row of such an array, from ``column`` on."""
+    if array != _ROWS:
+        return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
@@ -83,19 +90,19 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def _sum(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return _LANES(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_ARITHMETIC)
+    return _LANES(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_FLAGS)
 
 
 @intrinsic
 def _difference(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return _LANES(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_ARITHMETIC)
+    return _LANES(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_FLAGS)
 
 
 @intrinsic
 def _multiple(typing_context: Any, factor: Any, lanes: Any) -> tuple[Any, Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         factor, lanes = values
-        return builder.fmul(_broadcast(builder, factor), lanes, flags=_ARITHMETIC)
+        return builder.fmul(_broadcast(builder, factor), lanes, flags=_FLAGS)
 
     return _LANES(types.float32, _LANES), generate
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
@@ -99,14 +98,12 @@ def deform_conv2d_rows(
     for first in range(0, len(rows), BLOCK):
         block = columns[: len(rows) - first]
         sample_columns(rows, offset, mask, (height, width), first, block)
-        out[first : first + BLOCK] = _product(block.view(len(block), -1), weight, bias)
+        given, wanted = block.view(len(block), -1), out[first : first + BLOCK]
+        if weight.is_mkldnn:
+            wanted.copy_(torch.ops.mkldnn._linear_pointwise(given, weight, bias, "none", [], ""))
+        else:
+            torch.addmm(bias, given, weight.t(), out=wanted)
     return out
-
-
-def _product(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    if weight.is_mkldnn:
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return functional.linear(rows, weight, bias)
 
 
 @deform_conv2d_rows.register_fake

@@ -3,7 +3,8 @@
 Sixteen outputs of a channel come from 36 multiplications instead of 144. An image is cut into tiles of
 6 x 6 pixels that overlap by two; each of the 36 numbers of a transformed tile meets weights of its own,
 in one matrix product over all tiles and channels. Errors are some 1e-5 of the largest value: ten times
-those of a plain convolution in float32, and a hundredth of those in bfloat16.
+those of a plain convolution in float32, and a hundredth of those in bfloat16. A value that is not finite makes NaN
+of all the tiles that hold it.
 """
 
 from functools import cache
@@ -74,13 +75,10 @@ def winograd_conv2d(
     Raises
     ------
     ValueError
-        Shapes that do not fit together, or too few channels: the loops read where these say.
+        What is given is of another kind or shape, or has too few channels: the loops read where these say.
     """
+    _check(rows, height, width, weight, bias)
     _, channels, out_channels = weight.shape
-    if min(channels, out_channels) < LANES or len(bias) != out_channels or len(rows) % (height * width):
-        raise ValueError(f"images of {height} x {width} in {len(rows)} rows, {channels} to {out_channels} channels")
-    if rows.shape[1] != channels:
-        raise ValueError(f"rows have {rows.shape[1]} channels, where the weight wants {channels}")
     out = rows.new_empty(len(rows), out_channels)
     tiles_across, tiles_down = -(-width // _OUT), -(-height // _OUT)
     images = len(rows) // (height * width)
@@ -105,6 +103,22 @@ def winograd_conv2d(
             float(slope),
         )
     return out
+
+
+def _check(rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    for name, tensor in (("rows", rows), ("weight", weight), ("bias", bias)):
+        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise ValueError(f"{name} is not contiguous float32")
+    _, channels, out_channels = weight.shape
+    if min(channels, out_channels) < LANES:
+        raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
+    if rows.shape[1] != channels or len(bias) != out_channels:
+        raise ValueError(
+            f"rows of {rows.shape[1]} channels and a bias of {len(bias)} do not fit a weight of {channels} channels "
+            f"in and {out_channels} out"
+        )
+    if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
+        raise ValueError(f"{len(rows)} rows are no images of {height} x {width} pixels")
 
 
 @compiled

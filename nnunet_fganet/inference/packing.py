@@ -81,7 +81,7 @@ class PackedConv2d(nn.Module):
 
 
 def _onednn_computes(dtype: torch.dtype) -> bool:
-    """Whether oneDNN is there and has convolutions of ``dtype`` for this processor (bfloat16: not for each)."""
+    """Whether oneDNN is there and computes in ``dtype`` on this processor (bfloat16: not on each)."""
     if not torch.backends.mkldnn.is_available():
         return False
     if dtype == torch.bfloat16:
@@ -103,7 +103,7 @@ def pack_matrix(weight: torch.Tensor, rows: int) -> torch.Tensor:
 
 
 class WinogradConv2d(nn.Module):
-    """A 3 x 3 convolution with its activation in float32 on a CPU, for inference only, in half of a plain one's time.
+    """A 3 x 3 convolution with its activation in float32 on a CPU, for inference only: faster, up to twice.
 
     Small images go through a plain one.
 

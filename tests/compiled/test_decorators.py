@@ -34,6 +34,8 @@ def test_loops_are_kept_in_the_users_cache_apart_by_dtype(tmp_path):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")}
     assert samples(tmp_path).stdout.split() == ["100.0", "100.0"]
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb*")} == written
+    assert samples(tmp_path, NUMBA_BOUNDSCHECK="1").stdout.split() == ["100.0", "100.0"]
+    assert len(list(tmp_path.glob("nnunet_fganet/*"))) == 2  # loops that check every index are kept apart
 
 
 @pytest.mark.slow

@@ -3,7 +3,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from numba import njit
+from numba.core.errors import TypingError
 
 from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store, zeros
 
@@ -39,11 +41,22 @@ def copy(array, column):
 
 array = np.zeros((2, 20), np.float32)
 copy(array, 4)
-try:
-    copy(array, 5)
-except IndexError:
-    print("refused")
+for column in (5, -1):
+    try:
+        copy(array, column)
+    except IndexError:
+        print(column, "refused")
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "refused\n", done.stderr
+    assert done.stdout == "5 refused\n-1 refused\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 24)), np.zeros((24, 4), np.float32).T, np.zeros((4, 48), np.float32)[:, ::2]],
+    ids=["float64", "fortran", "strided"],
+)
+def test_other_arrays_are_refused(array):
+    with pytest.raises(TypingError):
+        compute(array, np.float32(0))

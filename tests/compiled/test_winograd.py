@@ -63,11 +63,22 @@ def test_no_value_reaches_further_than_a_pixel():
 
 
 @pytest.mark.parametrize(
-    "channels, out_channels, rows",
-    [(16, 16, 15), (16, 8, 16), (8, 16, 16), (32, 16, 16)],
-    ids=["no_whole_image", "few_channels_out", "few_channels_in", "other_weights"],
+    "change, message",
+    [
+        ({"rows": torch.randn(15, 16)}, "15 rows are no images of 4 x 4 pixels"),
+        ({"rows": torch.randn(0, 16)}, "0 rows"),
+        ({"height": 0}, "no images of 0 x 4"),
+        ({"rows": torch.randn(16, 17)}, "rows of 17 channels"),
+        ({"rows": torch.randn(16, 16).bfloat16()}, "rows is not contiguous float32"),
+        ({"rows": torch.randn(16, 16).t()}, "rows is not contiguous float32"),
+        ({"weight": torch.randn(36, 16, 8), "bias": torch.randn(8)}, "16 channels in and 8 out"),
+        ({"weight": torch.randn(36, 8, 16)}, "8 channels in"),
+        ({"weight": torch.randn(36, 16, 16).double()}, "weight is not"),
+        ({"bias": torch.randn(15)}, "a bias of 15"),
+        ({"bias": torch.randn(32)[::2]}, "bias is not"),
+    ],
 )
-def test_nothing_is_read_outside_arrays(channels, out_channels, rows):
-    weight = transformed_weight(torch.randn(out_channels, min(channels, 16), 3, 3))
-    with pytest.raises(ValueError, match="channels"):
-        winograd_conv2d(torch.randn(rows, channels), 4, 4, weight, torch.randn(out_channels), 1.0)
+def test_what_the_loops_would_read_outside_is_refused(change, message):
+    given = {"rows": torch.randn(16, 16), "height": 4, "width": 4, "weight": torch.randn(36, 16, 16)}
+    with pytest.raises(ValueError, match=message):
+        winograd_conv2d(**(given | {"bias": torch.randn(16), "slope": 1.0} | change))

@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
+from nnunet_fganet.compiled import operators
 from nnunet_fganet.inference.automatic import AutomaticInference
+from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
 from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
@@ -130,6 +133,22 @@ def test_winograd_convolution(activation, slope, size, bias):
 def test_other_convolutions_are_not_winograds(conv):
     assert type(pack_convolution(conv, "none", torch.float32)) is PackedConv2d
     assert type(pack_convolution(torch.nn.Conv2d(64, 64, 3, padding=1), "none", torch.bfloat16)) is PackedConv2d
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("modulated", [True, False])
+@torch.no_grad()
+def test_packed_deformable_convolution(monkeypatch, dtype, packed, modulated):
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: packed)
+    monkeypatch.setattr(operators, "BLOCK", 100)  # two whole blocks of the image's pixels, and a rest
+    conv = DeformConv2d(16, 20)
+    ready = PackedDeformConv2d(conv, dtype)
+    x = torch.randn(2, 16, 11, 12).to(dtype).contiguous(memory_format=torch.channels_last)
+    offset, mask = torch.randn(2, 18, 11, 12), torch.rand(2, 9, 11, 12) if modulated else None
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
+    expected = deform_conv2d(x.float(), offset, conv.weight, conv.bias, mask, backend="torchvision")
+    torch.testing.assert_close(ready(x, offset, mask).float(), expected, **tolerance)
 
 
 @pytest.fixture

@@ -7,7 +7,10 @@ import signal
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
+from conftest import NNUNetFolders
 from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
 
@@ -19,6 +22,8 @@ pytestmark = pytest.mark.slow
 
 REGION = {"background": 0, "guidewire": [1, 1]}
 SMALL = ("--patch", "64", "--widths", "8", "16", "16", "--batch", "2", "--workers", "1")
+EPOCHS = 5
+COMPARATOR = "unetplusplus_fganet_loss"
 ON_CPU = ("--device", "cpu", "--workers", "1")
 
 
@@ -34,8 +39,9 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
     write_record(nnunet.raw, {f"case{i:02d}": f"sequence{i}" for i in range(10)})
     nnunet.run("fganet", "plan", str(DATASET_ID), *SMALL)
     out = tmp_path / "trial"
-    budget = ("--epochs", "8", "--iterations", "8")
-    command = ("compare", str(DATASET_ID), "--networks", "fganet", "unet", *budget, *ON_CPU, "--out", out)
+    budget = ("--epochs", str(EPOCHS), "--iterations", "6")
+    networks = ("--networks", "fganet", "unetplusplus", "--losses", "fganet")
+    command = ("compare", str(DATASET_ID), *networks, *budget, *ON_CPU, "--out", out)
 
     process = nnunet.popen("fganet", *command)
     fold = f"nnUNetTrainerFGANet__{plans_name_of('nnUNetFGANetPlans', out)}__2d_seed0/fold_0"
@@ -52,7 +58,7 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
     assert "; all trainings: " in said
     log = (out / "logs" / "fganet_fold0_seed0.log").read_text()
     epochs = re.findall(r": Epoch (\d+)\s*$", log, re.MULTILINE)
-    assert epochs.count("0") == 1 and set(epochs) == {str(epoch) for epoch in range(8)}
+    assert epochs.count("0") == 1 and set(epochs) == {str(epoch) for epoch in range(EPOCHS)}
     check_summary(out)
 
     before = written_when(out / "results")
@@ -63,6 +69,20 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
     assert written_when(out / "results") == before
     assert (out / "costs.json").read_text() == costs
     assert (out / "table.md").read_text() in again
+    check_prediction(nnunet, out)
+
+
+def check_prediction(nnunet: NNUNetFolders, out: Path) -> None:
+    """A comparator of the run folder predicts with nnU-Net's command."""
+    model = ("-tr", "nnUNetTrainerComparator", "-c", f"2d_{COMPARATOR}_seed0", "-f", "0", "-device", "cpu")
+    where = ("-i", nnunet.raw / DATASET_NAME / "imagesTs", "-o", out / "masks", "-d", str(DATASET_ID))
+    plans = ("-p", plans_name_of("nnUNetFGANetPlans", out))
+    few = ("--disable_tta", "-npp", "1", "-nps", "1")
+    nnunet.run("nnUNetv2_predict", *where, *model, *plans, *few, nnUNet_results=str(out / "results"))
+    for name in ("new0", "new1"):
+        prediction = cv2.imread(str(out / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+        assert prediction.shape == (96, 96)
+        assert set(np.unique(prediction)) <= {0, 1}
 
 
 def written_when(folder: Path) -> dict[Path, int]:
@@ -73,12 +93,12 @@ def written_when(folder: Path) -> dict[Path, int]:
 def check_summary(out: Path) -> None:
     """The figures are those of nnU-Net's own validation, and everything that is named is there."""
     summary = json.loads((out / "summary.json").read_text())
-    assert [entry["name"] for entry in summary["entries"]] == ["fganet", "unet"]
+    assert [entry["name"] for entry in summary["entries"]] == ["fganet", COMPARATOR]
     assert (summary["frames"], len(set(summary["groups"].values()))) == (2, 2)
     for entry in summary["entries"]:
         assert set(entry["metrics"]) == {metric.key for metric in METRICS}
         [run] = entry["runs"]
-        assert len(run["curves"]["train_loss"]) == 8
+        assert len(run["curves"]["train_loss"]) == EPOCHS
         assert (out / run["checkpoint"]).is_file() and (out / run["log"]).is_file()
         validation = json.loads((out / run["model"] / "fold_0" / "validation" / "summary.json").read_text())
         theirs = {

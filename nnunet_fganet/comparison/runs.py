@@ -35,12 +35,12 @@ class Run:
 
 
 class State(Enum):
-    """How far a run is; the values are nnU-Net's options that go on from there (None: nothing is left to do)."""
+    """How far a run is."""
 
-    NEW = ()
-    STARTED = ("--c",)
-    TRAINED = ("--val",)
-    DONE = None
+    NEW = "new"
+    STARTED = "started"
+    TRAINED = "trained"
+    DONE = "done"
 
 
 @dataclass(frozen=True)

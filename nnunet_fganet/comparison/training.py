@@ -13,6 +13,9 @@ from nnunet_fganet.comparison.curves import kept_curves
 from nnunet_fganet.comparison.progress import RunWatcher, duration, time_left
 from nnunet_fganet.comparison.runs import Run, RunFolder, State
 
+# nnU-Net's options that go on from where a run is.
+_GOING_ON = {State.STARTED: ("--c",), State.TRAINED: ("--val",)}
+
 
 @dataclass(frozen=True)
 class Trainings:
@@ -131,12 +134,11 @@ def _train(
 
 def nnunet_command(trainings: Trainings, run: Run) -> list[str]:
     """nnU-Net's command that does what is left of a run."""
-    going_on = trainings.state(run).value or ()
     return [
         str(Path(sys.executable).with_name("nnUNetv2_train")),
         *(trainings.folder.dataset, run.configuration, str(run.fold)),
         *("-tr", run.entry.trainer, "-p", trainings.folder.plans, "-device", trainings.device, "--npz"),
-        *going_on,
+        *_GOING_ON.get(trainings.state(run), ()),
     ]
 
 

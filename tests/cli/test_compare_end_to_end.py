@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 from conftest import NNUNetFolders
 from planned_dataset import write_planned_dataset, write_record
 from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
@@ -73,12 +74,16 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path, capfd):
 
 
 def check_prediction(nnunet: NNUNetFolders, out: Path) -> None:
-    """A comparator of the run folder predicts with nnU-Net's command."""
+    """A comparator of the run folder, in the plans' widths, predicts with nnU-Net's command."""
     model = ("-tr", "nnUNetTrainerComparator", "-c", f"2d_{COMPARATOR}_seed0", "-f", "0", "-device", "cpu")
     where = ("-i", nnunet.raw / DATASET_NAME / "imagesTs", "-o", out / "masks", "-d", str(DATASET_ID))
     plans = ("-p", plans_name_of("nnUNetFGANetPlans", out))
     few = ("--disable_tta", "-npp", "1", "-nps", "1")
     nnunet.run("nnUNetv2_predict", *where, *model, *plans, *few, nnUNet_results=str(out / "results"))
+    [folder] = (out / "results" / DATASET_NAME).glob(f"nnUNetTrainerComparator__*__2d_{COMPARATOR}_seed0")
+    saved = torch.load(folder / "fold_0" / "checkpoint_final.pth", weights_only=False, map_location="cpu")
+    assert len(saved["logging"]["train_losses"]) == EPOCHS
+    assert saved["network_weights"]["network.conv_0_0.conv_0.conv.weight"].shape == (8, 1, 3, 3)
     for name in ("new0", "new1"):
         prediction = cv2.imread(str(out / "masks" / f"{name}.png"), cv2.IMREAD_UNCHANGED)
         assert prediction.shape == (96, 96)

@@ -114,7 +114,8 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
 
 def _training(network: FGANet, step: _Step, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
     network = copy.deepcopy(network)
-    optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9, nesterov=True)
+    fused = step.name != "train-reference"  # as nnUNetTrainerFGANet has it
+    optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9, nesterov=True, fused=fused)
 
     def call() -> float:
         optimizer.zero_grad()

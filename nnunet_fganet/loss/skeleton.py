@@ -1,7 +1,5 @@
 """Soft skeleton (Shit et al., CVPR 2021), differentiable."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -40,42 +38,24 @@ def pooled_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
 
 
 class _CompiledSkeleton(torch.autograd.Function):
-    """:func:`soft_skeleton` image by image in compiled loops; keeps nothing but its input."""
+    """:func:`soft_skeleton` in compiled loops; keeps nothing but its input."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, iterations: int) -> torch.Tensor:
-        from nnunet_fganet.loss.skeleton_kernels import skeletonize
+        from nnunet_fganet.compiled.skeleton import skeletonize
 
         x = x.contiguous()
         ctx.save_for_backward(x)
         ctx.iterations = iterations
-        skeleton = torch.empty_like(x)
-        _for_each_image(lambda image, out: skeletonize(image, iterations, out), x, skeleton)
-        return skeleton
+        return skeletonize(x, iterations)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        from nnunet_fganet.loss.skeleton_kernels import skeleton_gradient
+        from nnunet_fganet.compiled.skeleton import skeleton_gradient
 
         (x,) = ctx.saved_tensors
-        iterations = ctx.iterations
-        x_gradient = torch.empty_like(x)
-        _for_each_image(
-            lambda image, given, out: skeleton_gradient(image, iterations, given, out),
-            x,
-            gradient.clone(memory_format=torch.contiguous_format),
-            x_gradient,
-        )
-        return x_gradient, None
-
-
-def _for_each_image(compute: Callable[..., None], *tensors: torch.Tensor) -> None:
-    """Call ``compute`` with each image of contiguous ``(batch, channels, H, W)`` tensors, on all threads."""
-    images = list(zip(*(tensor.detach().flatten(0, 1).numpy() for tensor in tensors), strict=True))
-    with ThreadPoolExecutor(max(1, min(torch.get_num_threads(), len(images)))) as threads:
-        for _ in threads.map(lambda arrays: compute(*arrays), images):
-            pass  # errors of the threads surface here
+        return skeleton_gradient(x, ctx.iterations, gradient.clone(memory_format=torch.contiguous_format)), None
 
 
 def _erode(x: torch.Tensor) -> torch.Tensor:

@@ -186,6 +186,28 @@ def test_optimizer_state_survives_a_checkpoint(nnunet):
         assert torch.equal(ours["momentum_buffer"], theirs["momentum_buffer"])
 
 
+def test_an_update_is_that_of_plain_sgd_before_and_after_a_checkpoint(nnunet):
+    """A fused update goes through memory: weights, gradients and momentum must have one layout."""
+    trainer = make(nnUNetTrainerFGANet, nnunet, precision="float32")
+    weights = [torch.nn.Parameter(weight.detach().clone()) for weight in trainer.network.parameters()]
+    settings = {key: trainer.optimizer.param_groups[0][key] for key in ("lr", "momentum", "weight_decay", "nesterov")}
+    plain = torch.optim.SGD(weights, **settings, fused=False)
+    for _ in range(2):
+        trainer.network.train()
+        assert trainer.optimizer.param_groups[0]["fused"]
+        for _ in range(2):
+            trainer.train_step(batch())
+            for weight, ours in zip(weights, trainer.network.parameters(), strict=True):
+                weight.grad = None if ours.grad is None else ours.grad.clone()
+            plain.step()
+            for weight, ours in zip(weights, trainer.network.parameters(), strict=True):
+                torch.testing.assert_close(ours.detach(), weight.detach())
+        file = str(Path(trainer.output_folder) / "checkpoint_latest.pth")
+        trainer.save_checkpoint(file)
+        trainer = make(nnUNetTrainerFGANet, nnunet, precision="float32")
+        trainer.load_checkpoint(file)
+
+
 def test_a_continued_training_knows_the_best_epoch(nnunet):
     """nnU-Net writes the latest checkpoint before it notes a new best."""
     trainer = make(nnUNetTrainerFGANet, nnunet)

@@ -1,22 +1,112 @@
-"""The soft skeleton of single images on the CPU, compiled by Numba.
+"""The soft skeleton and its gradient, an image a thread.
 
 One image at a time stays in the processor's cache over all erosions; torch's pooling goes through
 memory for each, writes 64-bit indices beside the values, and compares one value at a time. Every
 inner loop here runs along a row and without branches, so that the compiler vectorizes it.
 """
 
+from functools import cache
+from typing import Any
+
 import numpy as np
+import torch
+from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, entry
+from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
 
 Plane = NDArray[np.float32]
 Row = NDArray[np.float32]
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
 
 
-@entry
-def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
+def skeletonize(x: torch.Tensor, iterations: int) -> torch.Tensor:
+    """Soft skeleton of every image.
+
+    Parameters
+    ----------
+    x
+        ``(batch, channels, height, width)``, float32, contiguous.
+    iterations
+        Erosions after the first opening.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the shape of ``x``.
+    """
+    skeleton = torch.empty_like(x)
+    batch, channels, height, width = x.shape
+    images = batch * channels
+    run_parts(_skeletons(), images, *(images, height, width, iterations, x.data_ptr(), skeleton.data_ptr()))
+    return skeleton
+
+
+def skeleton_gradient(x: torch.Tensor, iterations: int, gradient: torch.Tensor) -> torch.Tensor:
+    """Gradient for ``x`` from that for its skeleton.
+
+    Parameters
+    ----------
+    x, iterations
+        As :func:`skeletonize` had them.
+    gradient
+        For the skeleton: ``(batch, channels, height, width)``, float32, contiguous. It is overwritten.
+
+    Returns
+    -------
+    torch.Tensor
+        Of the shape of ``x``. Where several pixels hold a minimum or maximum, the gradient goes where
+        torch's pooling sends it.
+    """
+    x_gradient = torch.empty_like(x)
+    batch, channels, height, width = x.shape
+    images = batch * channels
+    run_parts(
+        _gradients(),
+        images,
+        *(images, height, width, iterations, x.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()),
+    )
+    return x_gradient
+
+
+@cache
+def _skeletons() -> Any:
+    """Compile the loop over images."""
+
+    @loop("float32")
+    def skeletons_of_images(data: Any) -> None:
+        a = arguments(data, 6)
+        shape, iterations = (a[0], a[1], a[2]), a[3]
+        x, skeleton = carray(pointer(a[4]), shape, np.float32), carray(pointer(a[5]), shape, np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            _skeletonize(x[part], iterations, skeleton[part])
+            part = next_part(data)
+
+    return skeletons_of_images
+
+
+@cache
+def _gradients() -> Any:
+    """Compile the loop over images."""
+
+    @loop("float32")
+    def gradients_of_images(data: Any) -> None:
+        a = arguments(data, 7)
+        shape, iterations = (a[0], a[1], a[2]), a[3]
+        x, gradient = carray(pointer(a[4]), shape, np.float32), carray(pointer(a[5]), shape, np.float32)
+        x_gradient = carray(pointer(a[6]), shape, np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            _skeleton_gradient(x[part], iterations, gradient[part], x_gradient[part])
+            part = next_part(data)
+
+    return gradients_of_images
+
+
+@compiled
+def _skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
     """Write the soft skeleton of ``x`` ``(height, width)`` into ``skeleton``."""
     image, eroded = x.copy(), np.empty_like(x)
     row_maximum, dilated = np.empty_like(x), np.empty_like(x)
@@ -32,12 +122,11 @@ def skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
         image, eroded = eroded, image
 
 
-@entry
-def skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: Plane) -> None:
+@compiled
+def _skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: Plane) -> None:
     """Write the gradient for ``x`` into ``x_gradient``, from that for its skeleton (overwritten).
 
-    With residues ``d_k`` of the k-th erosion, the skeleton is ``1 - prod(1 - d_k)``. Where several
-    pixels hold a minimum or maximum, the gradient goes where torch's pooling sends it.
+    With residues ``d_k`` of the k-th erosion, the skeleton is ``1 - prod(1 - d_k)``.
     """
     height, width = x.shape
     images = np.empty((iterations + 2, height, width), np.float32)

@@ -75,7 +75,7 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
             build = partial(_training, _built(with_dropout(network, DROPOUT), step, device), step, images, labels)
             measured = measure(build, runs, device)
             reference = reference or measured
-            gradients = _gradients(_built(network, step, device), step, images, labels)
+            gradients = layer_gradients(_built(network, step, device), step.loss, images, labels)
             expected = expected or gradients
             yield make_row(
                 step.name,
@@ -86,18 +86,30 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
                 measured,
                 reference,
                 flops / throughput[step.dtype] * 1e3,
-                smallest_cosine_similarity(gradients, expected),
+                min(cosine_similarities(gradients, expected).values()),
             )
         yield from _loss_rows(reference_loss, loss, LOSS_SCALE * size, runs, device)
 
 
-def smallest_cosine_similarity(gradients: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> float:
-    """Of the gradients of all layers, by name; layers whose gradient is zero on both sides agree."""
-    return min(
-        float(functional.cosine_similarity(gradients[name].double(), expected[name].double(), dim=0))
+def cosine_similarities(gradients: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Of the gradients of each layer; layers whose gradient is zero on both sides are left out."""
+    return {
+        name: float(functional.cosine_similarity(gradients[name].double(), expected[name].double(), dim=0))
         for name in expected
         if expected[name].any() or gradients[name].any()
-    )
+    }
+
+
+def layer_gradients(
+    network: FGANet, loss: nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Gradient of each layer, weight and bias as one vector."""
+    loss(network(images), labels).backward()
+    return {
+        name: torch.cat([parameter.grad.flatten() for parameter in module.parameters(recurse=False)]).cpu()
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    }
 
 
 def _batch(batch: int, size: int, device: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,16 +137,6 @@ def _training(network: FGANet, step: _Step, images: torch.Tensor, labels: torch.
         return loss.item()
 
     return call
-
-
-def _gradients(network: FGANet, step: _Step, images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Gradient of each layer, weight and bias as one vector."""
-    step.loss(network(images), labels).backward()
-    return {
-        name: torch.cat([parameter.grad.flatten() for parameter in module.parameters(recurse=False)]).cpu()
-        for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    }
 
 
 def _loss_rows(reference_loss: nn.Module, loss: nn.Module, size: int, runs: int, device: str) -> Iterator[Row]:

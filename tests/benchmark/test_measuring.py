@@ -8,7 +8,7 @@ from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import WARM_UP, measure
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network, with_dropout
 from nnunet_fganet.benchmark.parts import REST, time_by_part
-from nnunet_fganet.benchmark.training import smallest_cosine_similarity
+from nnunet_fganet.benchmark.training import cosine_similarities
 from nnunet_fganet.network.sda import SDA
 
 
@@ -46,11 +46,11 @@ def test_agreement_of_masks():
     assert mask_agreement(-wire.abs(), -wire.abs()) == 1
 
 
-def test_smallest_cosine_similarity():
+def test_cosine_similarities():
     expected = {"a": torch.tensor([1.0, 0.0]), "b": torch.tensor([0.0, 0.0])}
-    assert smallest_cosine_similarity(expected, expected) == 1
+    assert cosine_similarities(expected, expected) == {"a": 1}
     turned = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([0.0, 0.0])}
-    assert smallest_cosine_similarity(turned, expected) == pytest.approx(0.5**0.5)
+    assert cosine_similarities(turned, expected) == {"a": pytest.approx(0.5**0.5)}
 
 
 def test_throughput_is_a_plausible_number():

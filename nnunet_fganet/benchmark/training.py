@@ -21,7 +21,7 @@ from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.fganet import FGANet
 
 BATCH = 2
-DROPOUT = 0.2  # as the network is trained; gradients are compared without
+DROPOUT = 0.2  # as released; gradients are compared without
 LOSS_BATCH, LOSS_SCALE = 8, 2  # the loss alone: larger batches of larger patches
 # A backward pass costs as much arithmetic as two forward passes: once for the input, once for the weights.
 PASSES = 3

@@ -2,7 +2,7 @@
 
 One image at a time stays in the processor's cache over all erosions; torch's pooling goes through
 memory for each, writes 64-bit indices beside the values, and compares one value at a time. Every
-inner loop here runs along a row and without branches, so that the compiler vectorizes it.
+inner loop here runs along a row and without branches, so that the compiler vectorises it.
 """
 
 from functools import cache

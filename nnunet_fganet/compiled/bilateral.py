@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import float_of_bits, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
 _F = np.float32
@@ -31,8 +31,16 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
         ``(batch, 2 height, 2 width, channels)``, contiguous, float32 or bfloat16.
     gate, coarse
         ``(batch, height, width, channels)``, likewise.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
     """
     batch, height, width, channels = gate.shape
+    check_array("fine", fine, fine.dtype, batch, 2 * height, 2 * width, channels)
+    check_array("gate", gate, fine.dtype, *gate.shape)
+    check_array("coarse", coarse, fine.dtype, *gate.shape)
     run_parts(
         _loop(fine.dtype),
         batch * 2 * height,
@@ -97,7 +105,7 @@ def _row(fine: Array, gate: Array, coarse: Array, i: int, rows: Array) -> None:
 @cache
 def _loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
-    numbers = np.float32 if dtype == torch.float32 else np.uint16
+    numbers = {torch.float32: np.float32, torch.bfloat16: np.uint16}[dtype]
 
     @loop(str(dtype))
     def rows_of_images(data: Any) -> None:
@@ -111,6 +119,7 @@ def _loop(dtype: torch.dtype) -> Any:
         while part < parts(data):
             image, i = part // (2 * height), part % (2 * height)
             _row(fine[image], gate[image], coarse[image], i, rows)
+            finish_part(data)
             part = next_part(data)
 
     return rows_of_images

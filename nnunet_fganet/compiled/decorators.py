@@ -8,6 +8,7 @@ folder to write to, every process compiles for itself.
 import hashlib
 import os
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -18,23 +19,18 @@ import numba
 from llvmlite.binding import get_host_cpu_name
 
 ARITHMETIC = {"contract", "nsz"}  # products and sums in one step; NaN and infinity keep their meaning
+_CHOOSING = threading.Lock()  # of numba.config.CACHE_DIR, which all threads share
 _NEEDED_BYTES = 2**22  # of free space in the cache folder; all loops take about a quarter of that
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that loops and entries call; it becomes part of them."""
+    """Compile a function that loops call; it becomes part of them."""
     return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC)(function)
 
 
 def compiled_sums(function: Callable[..., Any]) -> Any:
     """Compile as :func:`compiled` does, with sums in any order, so that they are vectorised too."""
     return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC | {"reassoc"})(function)
-
-
-def entry(function: Callable[..., Any]) -> Any:
-    """Compile a function that Python calls, at its first call."""
-    with _cache() as keeps:
-        return numba.njit(nogil=True, cache=keeps, error_model="numpy", fastmath=ARITHMETIC)(function)
 
 
 def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:
@@ -56,13 +52,14 @@ def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:
 @contextmanager
 def _cache() -> Iterator[bool]:
     """Let Numba choose our cache folder for what is decorated meanwhile; yields whether there is one."""
-    chosen = numba.config.CACHE_DIR
-    folder = _cache_folder(chosen)
-    numba.config.CACHE_DIR = folder or chosen
-    try:
-        yield folder is not None
-    finally:
-        numba.config.CACHE_DIR = chosen
+    with _CHOOSING:
+        chosen = numba.config.CACHE_DIR
+        folder = _cache_folder(chosen)
+        numba.config.CACHE_DIR = folder or chosen
+        try:
+            yield folder is not None
+        finally:
+            numba.config.CACHE_DIR = chosen
 
 
 @cache

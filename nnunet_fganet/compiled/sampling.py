@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bfloat16 import narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
-from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
 _NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
@@ -53,8 +53,17 @@ def sample_columns(
         Number of the first pixel.
     columns
         ``(pixels, taps, channels)``, contiguous, like ``rows``: filled with the samples.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
     """
     pixels, taps, channels = columns.shape
+    _check(rows, offset, mask, size, taps)
+    check_array("columns", columns, rows.dtype, pixels, taps, rows.shape[1])
+    if first < 0 or first + pixels > len(rows):
+        raise ValueError(f"pixels {first} to {first + pixels} are outside of {len(rows)} rows")
     run_parts(
         _sample_loop(rows.dtype),
         -(-pixels // _PIXELS),
@@ -76,10 +85,12 @@ def sample_gradients(
     for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
     """
     pixels, taps, channels = columns_gradient.shape
+    _check(rows, offset, mask, size, taps)
+    check_array("columns_gradient", columns_gradient, rows.dtype, len(rows), taps, rows.shape[1])
     images = pixels // (size[0] * size[1])
     # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
     # two threads write to one place.
-    slices = max(1, min(-(-torch.get_num_threads() // images), channels // _FEWEST_CHANNELS))
+    slices = max(1, min(-(-torch.get_num_threads() // max(1, images)), channels // _FEWEST_CHANNELS))
     rows_gradient = rows.new_zeros(pixels, channels, dtype=torch.float32)
     offset_gradient = offset.new_zeros(slices, *offset.shape)
     mask_gradient = None if mask is None else mask.new_zeros(slices, *mask.shape)
@@ -89,6 +100,21 @@ def sample_gradients(
     ]
     run_parts(_gradient_loop(rows.dtype), slices * images, *size, taps, channels, pixels, slices, *addresses)
     return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
+
+
+def _check(
+    rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int], taps: int
+) -> None:
+    if rows.dtype not in DTYPES:
+        raise ValueError(f"rows must be one of {', '.join(map(str, DTYPES))}, not {rows.dtype}")
+    if min(size) < 1 or len(rows) % (size[0] * size[1]):
+        raise ValueError(f"{len(rows)} rows are no images of {size[0]} x {size[1]} pixels")
+    if math.isqrt(taps) ** 2 != taps:
+        raise ValueError(f"{taps} samples a pixel are no square kernel")
+    check_array("rows", rows, rows.dtype, *rows.shape)
+    check_array("offset", offset, torch.float32, len(rows), taps, 2)
+    if mask is not None:
+        check_array("mask", mask, torch.float32, len(rows), taps)
 
 
 @compiled
@@ -219,6 +245,7 @@ def _sample_loop(dtype: torch.dtype) -> Any:
         while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
                 _sample(rows, offset, mask, height, width, first + k, columns[k])
+            finish_part(data)
             part = next_part(data)
 
     return samples
@@ -250,6 +277,7 @@ def _gradient_loop(dtype: torch.dtype) -> Any:
                     rows[:, start:end], offset, mask, height, width, pixel, given[pixel, :, start:end],
                     rows_gradient[:, start:end], offset_gradient[k], mask_gradient[k],
                 )  # fmt: skip
+            finish_part(data)
             part = next_part(data)
 
     return gradients

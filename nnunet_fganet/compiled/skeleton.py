@@ -14,7 +14,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.threads import arguments, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Plane = NDArray[np.float32]
 Row = NDArray[np.float32]
@@ -35,10 +35,14 @@ def skeletonize(x: torch.Tensor, iterations: int) -> torch.Tensor:
     -------
     torch.Tensor
         Of the shape of ``x``.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape, or the iterations are negative.
     """
+    images, height, width = _check(x, iterations)
     skeleton = torch.empty_like(x)
-    batch, channels, height, width = x.shape
-    images = batch * channels
     run_parts(_skeletons(), images, *(images, height, width, iterations, x.data_ptr(), skeleton.data_ptr()))
     return skeleton
 
@@ -58,16 +62,30 @@ def skeleton_gradient(x: torch.Tensor, iterations: int, gradient: torch.Tensor) 
     torch.Tensor
         Of the shape of ``x``. Where several pixels hold a minimum or maximum, the gradient goes where
         torch's pooling sends it.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape, or the iterations are negative.
     """
+    images, height, width = _check(x, iterations)
+    check_array("gradient", gradient, torch.float32, *x.shape)
     x_gradient = torch.empty_like(x)
-    batch, channels, height, width = x.shape
-    images = batch * channels
     run_parts(
         _gradients(),
         images,
         *(images, height, width, iterations, x.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()),
     )
     return x_gradient
+
+
+def _check(x: torch.Tensor, iterations: int) -> tuple[int, int, int]:
+    """How many images there are, and their height and width."""
+    check_array("x", x, torch.float32, *x.shape)
+    if not isinstance(iterations, int) or iterations < 0:
+        raise ValueError(f"iterations must be an integer of at least 0, not {iterations}")
+    batch, channels, height, width = x.shape
+    return batch * channels, height, width
 
 
 @cache
@@ -82,6 +100,7 @@ def _skeletons() -> Any:
         part = next_part(data)
         while part < parts(data):
             _skeletonize(x[part], iterations, skeleton[part])
+            finish_part(data)
             part = next_part(data)
 
     return skeletons_of_images
@@ -100,6 +119,7 @@ def _gradients() -> Any:
         part = next_part(data)
         while part < parts(data):
             _skeleton_gradient(x[part], iterations, gradient[part], x_gradient[part])
+            finish_part(data)
             part = next_part(data)
 
     return gradients_of_images

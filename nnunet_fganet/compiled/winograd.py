@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store, zeros
-from nnunet_fganet.compiled.threads import arguments, float_arguments, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import (
+    arguments,
+    check_array,
+    finish_part,
+    float_arguments,
+    next_part,
+    parts,
+    pointer,
+    run_parts,
+)
 
 _OUT = 4  # rows and columns of a tile's outputs
 _IN = 6  # and of the pixels that they come from
@@ -106,17 +115,12 @@ def winograd_conv2d(
 
 
 def _check(rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    for name, tensor in (("rows", rows), ("weight", weight), ("bias", bias)):
-        if tensor.dtype != torch.float32 or not tensor.is_contiguous():
-            raise ValueError(f"{name} is not contiguous float32")
     _, channels, out_channels = weight.shape
     if min(channels, out_channels) < LANES:
         raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
-    if rows.shape[1] != channels or len(bias) != out_channels:
-        raise ValueError(
-            f"rows of {rows.shape[1]} channels and a bias of {len(bias)} do not fit a weight of {channels} channels "
-            f"in and {out_channels} out"
-        )
+    check_array("weight", weight, torch.float32, _IN**2, channels, out_channels)
+    check_array("rows", rows, torch.float32, len(rows), channels)
+    check_array("bias", bias, torch.float32, out_channels)
     if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
         raise ValueError(f"{len(rows)} rows are no images of {height} x {width} pixels")
 
@@ -257,6 +261,7 @@ def _to_tiles_loop() -> Any:
         while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT
             _strip_to_tiles(pixels[image], top - 1, channels, strip, tiles, part * across)
+            finish_part(data)
             part = next_part(data)
 
     return to_tiles
@@ -280,6 +285,7 @@ def _from_tiles_loop() -> Any:
         while part < parts(data):
             image, top = (first + part) // down, (first + part) % down * _OUT
             _strip_from_tiles(tiles, part * across, strip, pixels[image], top, bias, slope)
+            finish_part(data)
             part = next_part(data)
 
     return from_tiles

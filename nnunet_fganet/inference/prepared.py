@@ -52,7 +52,10 @@ def optimize_for_inference(
 
 
 class PreparedFGANet(nn.Module):
-    """See :func:`optimize_for_inference`; takes images of any size, with gradients switched off."""
+    """See :func:`optimize_for_inference`; takes images of any size, with gradients switched off.
+
+    It stays on the device and in the number format that it was made for, and has no state dict: its weights are packed.
+    """
 
     def __init__(self, network: FGANet, dtype: torch.dtype) -> None:
         super().__init__()

@@ -30,8 +30,9 @@ class FGANetLoss(nn.Module):
     """``L = w BCE + (1 - alpha) (1 - soft Dice) + alpha (1 - soft clDice)``, summed over outputs.
 
     Regions take binary cross-entropy and sigmoid probabilities; labels take cross-entropy and the
-    softmax probabilities of the foreground classes. Sums run over all pixels of the batch (in
-    distributed training of all processes). Everything is computed in float32.
+    softmax probabilities of the foreground classes. The sums of Dice and clDice run over all pixels of the batch (in
+    distributed training of all processes), the cross-entropy's over those of this process, as in nnU-Net's losses.
+    Everything is computed in float32.
 
     Parameters
     ----------

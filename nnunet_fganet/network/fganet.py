@@ -140,7 +140,7 @@ class FGANet(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As torch's, but what is loaded already is not loaded again: nnU-Net loads before every frame."""
-        if self._loaded is not None and self._loaded.still_hold(self, state_dict):
+        if not assign and self._loaded is not None and self._loaded.still_hold(self, state_dict):
             return self._loaded.result
         result = super().load_state_dict(state_dict, strict, assign)
         is_whole = not (assign or result.missing_keys or result.unexpected_keys)

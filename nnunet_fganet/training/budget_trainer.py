@@ -1,6 +1,7 @@
 """What our trainers share: a budget from the plans, and checkpoints that nothing can damage."""
 
 import random
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,17 @@ class BudgetTrainer(nnUNetTrainer):
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Load a checkpoint, and know the best epoch so far.
 
-        nnU-Net writes the latest checkpoint before it takes note of a new best epoch; without this a
-        continued training would overwrite ``checkpoint_best.pth`` with a worse network.
+        nnU-Net writes the latest checkpoint before it takes note of a new best epoch and writes that one; without
+        this a continued training would overwrite ``checkpoint_best.pth`` with a worse network, or lack it where the
+        training was killed between the two.
         """
         super().load_checkpoint(filename_or_checkpoint)
         logged = self.logger.get_value("ema_fg_dice", step=None)
-        if logged:
-            self._best_ema = max(logged)
+        if not logged:
+            return
+        self._best_ema = max(logged)
+        if isinstance(filename_or_checkpoint, str) and logged[-1] == self._best_ema:
+            self._keep_as_best(Path(filename_or_checkpoint))
 
     def save_checkpoint(self, filename: str) -> None:
         """Write a checkpoint beside ``filename`` and rename it."""
@@ -90,6 +95,19 @@ class BudgetTrainer(nnUNetTrainer):
             ignore_label=self.label_manager.ignore_label,
             distributed=self.is_ddp,
         )
+
+    def _keep_as_best(self, checkpoint: Path) -> None:
+        """Copy the latest checkpoint, whose epoch is the best, where ``checkpoint_best.pth`` is of another epoch."""
+        if checkpoint.name != "checkpoint_latest.pth" or self.local_rank != 0 or self.disable_checkpointing:
+            return
+        best = checkpoint.with_name("checkpoint_best.pth")
+        if best.is_file():
+            kept = torch.load(best, map_location="cpu", weights_only=False, mmap=True)
+            if kept["current_epoch"] == self.current_epoch:
+                return
+        partial = best.with_name(f"{best.name}.partial")
+        shutil.copyfile(checkpoint, partial)
+        partial.replace(best)
 
     def _move_earlier_checkpoints(self) -> None:
         folder = Path(self.output_folder)

@@ -12,6 +12,7 @@ from nnunet_fganet.precision import compute_dtypes
 from nnunet_fganet.training.budget_trainer import BudgetTrainer
 from nnunet_fganet.training.schedule import CosineSchedule
 from nnunet_fganet.training.settings import DEFAULT_NETWORK, TrainingSettings
+from nnunet_fganet.training.sgd import make_sgd
 
 FGANET_CLASS_NAME = "nnunet_fganet.network.fganet.FGANet"
 
@@ -73,22 +74,17 @@ class nnUNetTrainerFGANet(BudgetTrainer):
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, CosineSchedule]:
         """SGD with Nesterov momentum, and a cosine schedule."""
-        optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            self.initial_lr,
-            momentum=self.settings.momentum,
-            weight_decay=self.weight_decay,
-            nesterov=self.settings.momentum > 0,
-            fused=True,  # one pass over all weights: 13 ms instead of 83 for the released network on two cores
+        optimizer = make_sgd(
+            self.network.parameters(), self.device, self.initial_lr, self.settings.momentum, self.weight_decay
         )
         return optimizer, CosineSchedule(optimizer, self.initial_lr, self._epochs_to_zero())
 
     def _build_loss(self) -> FGANetLoss:
         return self._build_fganet_loss()
 
-    def _get_deep_supervision_scales(self) -> list[list[float]]:
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         # All six outputs have full resolution, so the loss needs the label once.
-        return [[1.0, 1.0]]
+        return [[1.0, 1.0]] if self.enable_deep_supervision else None
 
 
 class nnUNetTrainerFGANetPaperSchedule(nnUNetTrainerFGANet):

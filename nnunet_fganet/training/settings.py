@@ -43,7 +43,7 @@ class TrainingSettings:
     Raises
     ------
     ValueError
-        A value is outside its range.
+        A value is of another type, or outside its range.
     """
 
     epochs: int = 180
@@ -64,6 +64,8 @@ class TrainingSettings:
     encoder_weights_file: str | None = None
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            _check_type(field.name, field.type, getattr(self, field.name))
         for name in ("epochs", "iterations", "validation_iterations", "save_every"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         _check(self.learning_rate > 0, "learning_rate", self.learning_rate, "above 0")
@@ -75,7 +77,10 @@ class TrainingSettings:
         _check(self.seed is None or self.seed >= 0, "seed", self.seed, "at least 0")
         weights = self.stage_weights
         if weights is not None:
-            _check(min(weights) >= 0 and weights[0] > 0, "stage_weights", weights, "none below 0, the first above 0")
+            _check(len(weights) > 0, "stage_weights", list(weights), "at least one")
+            _check(
+                min(weights) >= 0 and weights[0] > 0, "stage_weights", list(weights), "none below 0, the first above 0"
+            )
         _check(self.dice in ("squared", "linear"), "dice", self.dice, "squared or linear")
         loss = self.comparator_loss
         _check(loss in COMPARATOR_LOSSES, "comparator_loss", loss, f"one of {', '.join(COMPARATOR_LOSSES)}")
@@ -90,13 +95,29 @@ class TrainingSettings:
         ValueError
             The plans have a key that is not a setting, or a value outside its range.
         """
-        given = dict(configuration.get(PLANS_KEY, {}))
+        given = dict(configuration.get(PLANS_KEY) or {})
         unknown = given.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"the plans have settings under {PLANS_KEY!r} that are not known: {', '.join(unknown)}")
-        if given.get("stage_weights") is not None:
+        if isinstance(given.get("stage_weights"), list):
             given["stage_weights"] = tuple(given["stage_weights"])
         return cls(**given)
+
+
+def _check_type(name: str, expected: Any, value: object) -> None:
+    """Plans are edited by hand, and "10" epochs or 10.0 iterations of a loss would fail far from here."""
+    if name == "stage_weights":
+        is_numbers = isinstance(value, tuple) and all(_is_number(each) for each in value)
+        _check(value is None or is_numbers, name, repr(value), "a list of numbers")
+    elif expected is float:
+        _check(_is_number(value), name, repr(value), "a number")
+    else:
+        kind = "an integer" if expected in (int, int | None) else "a text"
+        _check(isinstance(value, expected) and not isinstance(value, bool), name, repr(value), kind)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, float | int) and not isinstance(value, bool)
 
 
 def _check(holds: bool, name: str, value: object, expected: str) -> None:

@@ -58,7 +58,7 @@ def test_a_data_set_that_is_not_there_or_not_planned(planned: Planned) -> None:
     [
         ({"alpah": 0.1}, "not known: alpah"),
         ({"alpha": 1.5}, "alpha must be at least 0 and below 1, not 1.5"),
-        ({"epochs": "many"}, "'str' and 'int'"),
+        ({"epochs": "many"}, "epochs must be an integer, not 'many'"),
         ({"precision": "fp32"}, "precision must be one of auto, float32, bfloat16, not fp32"),
     ],
 )

@@ -60,3 +60,18 @@ def test_nan_stays():
 def test_torch_accepts_the_operator():
     rows = [each.permute(0, 2, 3, 1).contiguous() for each in tensors(0, 2, 5, 3, 4)]
     torch.library.opcheck(gate_and_add_rows, tuple(rows))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fine": torch.rand(1, 4, 5, 3)}, "fine must be contiguous torch.float32 of shape"),
+        ({"fine": torch.rand(1, 3, 6, 4).permute(0, 2, 3, 1)}, "fine must be"),
+        ({"gate": torch.rand(1, 2, 3, 3).double()}, "gate must be"),
+        ({"coarse": torch.rand(1, 2, 2, 3)}, "coarse must be"),
+    ],
+)
+def test_what_the_loop_would_write_outside_is_refused(change, message):
+    given = {"fine": torch.rand(1, 4, 6, 3), "gate": torch.rand(1, 2, 3, 3), "coarse": torch.rand(1, 2, 3, 3)}
+    with pytest.raises(ValueError, match=message):
+        gate_and_add(**(given | change))

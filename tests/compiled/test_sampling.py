@@ -74,11 +74,13 @@ def test_numbers_are_rounded_as_torch_rounds_them(dtype):
     torch.testing.assert_close(torch.from_numpy(widened), values.to(dtype).float(), rtol=0, atol=0, equal_nan=True)
 
 
-def test_no_offset_leads_outside_the_arrays():
+def test_no_index_leads_outside_the_arrays():
     """Numba checks every index here; a compiled loop prints what it cannot raise."""
     program = """
 import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
+from nnunet_fganet.compiled.bilateral import gate_and_add
+from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
 torch.manual_seed(0)
 for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
@@ -88,6 +90,9 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
+    image = torch.rand(2, 1, size, size + 1)
+    skeletonize(image, 3), skeleton_gradient(image, 3, torch.rand(image.shape))
+    gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
@@ -101,3 +106,31 @@ def test_samples_of_some_pixels_are_those_of_all():
     some = torch.empty(20, 9, 6)
     sample_columns(rows, offset, mask, (5, 7), 30, some)
     assert torch.equal(some, every[30:50])
+
+
+def test_no_image_has_no_gradients():
+    x, offset, mask = case(0, 0, 5, 4, 6)
+    leaves = [each.requires_grad_() for each in (x, offset, mask)]
+    columns = sampled_columns(channel_rows(x), *positions(offset, mask), 4, 6)
+    assert [each.shape for each in torch.autograd.grad(columns.sum(), leaves)] == [each.shape for each in leaves]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": torch.randn(30, 4).double()}, "rows must be one of"),
+        ({"rows": torch.randn(4, 30).t()}, "rows must be contiguous"),
+        ({"rows": torch.randn(31, 4)}, "31 rows are no images of 5 x 6 pixels"),
+        ({"offset": torch.randn(30, 9, 2).double()}, "offset must be contiguous torch.float32"),
+        ({"offset": torch.randn(30, 9, 1)}, "offset must be"),
+        ({"mask": torch.randn(30, 8)}, "mask must be"),
+        ({"columns": torch.empty(30, 9, 3)}, "columns must be"),
+        ({"columns": torch.empty(30, 9, 4).bfloat16()}, "columns must be"),
+        ({"columns": torch.empty(30, 8, 4), "offset": torch.randn(30, 8, 2)}, "no square kernel"),
+        ({"first": 1}, "outside of 30 rows"),
+    ],
+)
+def test_what_the_loops_would_read_outside_is_refused(change, message):
+    given = {"rows": torch.randn(30, 4), "offset": torch.randn(30, 9, 2), "mask": torch.rand(30, 9), "size": (5, 6)}
+    with pytest.raises(ValueError, match=message):
+        sample_columns(**(given | {"first": 0, "columns": torch.empty(30, 9, 4)} | change))

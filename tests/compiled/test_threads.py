@@ -7,7 +7,17 @@ import torch
 from numba import carray, cfunc
 
 from nnunet_fganet.compiled import threads
-from nnunet_fganet.compiled.threads import arguments, float_arguments, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import (
+    arguments,
+    finish_part,
+    float_arguments,
+    next_part,
+    parts,
+    pointer,
+    run_parts,
+)
+
+both_kinds_of_threads = pytest.mark.parametrize("plain", [False, True], ids=["torchs_threads", "plain_threads"])
 
 
 @cfunc("void(voidptr)", nopython=True)
@@ -18,17 +28,38 @@ def count(data):
     part = next_part(data)
     while part < parts(data):
         out[part] += amount
+        finish_part(data)
+        part = next_part(data)
+
+
+@cfunc("void(voidptr)", nopython=True)
+def fail_once(data):
+    """Fail in the middle of part 3, as where memory is short."""
+    part = next_part(data)
+    while part < parts(data):
+        if part == 3:
+            raise MemoryError
+        finish_part(data)
         part = next_part(data)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2, 1000])
-@pytest.mark.parametrize("plain", [False, True], ids=["torchs_threads", "plain_threads"])
+@both_kinds_of_threads
 def test_every_part_is_done_once(monkeypatch, number, plain):
     if plain:
         monkeypatch.setattr(threads, "_team", lambda: threads._plain_threads)
     out = np.zeros(number)
     run_parts(count, number, out.ctypes.data, 1.5)
     np.testing.assert_array_equal(out, 1.5)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Numba's: what it prints
+@both_kinds_of_threads
+def test_a_part_that_failed_is_an_error(monkeypatch, plain):
+    if plain:
+        monkeypatch.setattr(threads, "_team", lambda: threads._plain_threads)
+    with pytest.raises(MemoryError, match="of its 10 parts"):
+        run_parts(fail_once, 10)
 
 
 def test_one_thread_is_enough(monkeypatch):

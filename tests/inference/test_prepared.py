@@ -183,6 +183,14 @@ def test_prepared_once_although_the_weights_are_loaded_before_every_frame(automa
     assert prepared_count() == 1
 
 
+def test_weights_that_are_assigned_take_the_place_of_equal_ones(automatic):
+    weights = {name: value.clone() for name, value in automatic.state_dict().items()}
+    automatic.load_state_dict(weights)
+    automatic.load_state_dict(weights, assign=True)
+    bias = automatic.decoder.seg_layers[0].bias
+    assert bias.data_ptr() == weights["decoder.seg_layers.0.bias"].data_ptr()
+
+
 @torch.no_grad()
 def test_every_change_of_the_weights_is_seen(automatic, prepared_count):
     first = automatic(X)

@@ -3,6 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_fganet.compiled.skeleton import skeleton_gradient
 from nnunet_fganet.loss.skeleton import pooled_skeleton, soft_skeleton
 
 SHAPES = [(1, 1, 1, 1), (1, 1, 1, 7), (1, 2, 5, 1), (2, 1, 2, 2), (3, 2, 17, 12)]
@@ -63,10 +64,41 @@ def test_neither_input_nor_upstream_gradient_is_written_to():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_that_are_none_do_no_harm(value):
-    image = torch.rand(1, 1, 8, 8)
+    image = torch.rand(1, 1, 24, 24)
     image[0, 0, 0, 0] = value
-    _, gradient = value_and_gradient(soft_skeleton, image, 3, torch.ones_like(image))
-    assert gradient.shape == image.shape
+    given = image, 3, torch.ones_like(image)
+    near = 2 * (3 + 2)  # a pixel reaches the others by erosions and a dilation, and gradients come back the same way
+    for ours, expected in zip(
+        value_and_gradient(soft_skeleton, *given), value_and_gradient(pooled_skeleton, *given), strict=True
+    ):
+        torch.testing.assert_close(ours[..., near:, near:], expected[..., near:, near:])
+
+
+def test_more_threads_than_images_and_fewer(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    for batch in (1, 3, 6):
+        given = torch.rand(batch, 2, 17, 12), 3, torch.rand(batch, 2, 17, 12)
+        for ours, expected in zip(
+            value_and_gradient(soft_skeleton, *given), value_and_gradient(pooled_skeleton, *given), strict=True
+        ):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.rand(1, 1, 8, 8).double()}, "x must be contiguous torch.float32"),
+        ({"x": torch.rand(1, 1, 8, 8).transpose(2, 3)}, "x must be"),
+        ({"gradient": torch.ones(()).expand(1, 1, 8, 8)}, "gradient must be"),
+        ({"gradient": torch.rand(1, 1, 8, 7)}, "gradient must be"),
+        ({"iterations": -1}, "at least 0, not -1"),
+        ({"iterations": 3.0}, "an integer"),
+    ],
+)
+def test_what_the_loops_would_write_outside_is_refused(change, message):
+    given = {"x": torch.rand(1, 1, 8, 8), "iterations": 3, "gradient": torch.rand(1, 1, 8, 8)}
+    with pytest.raises(ValueError, match=message):
+        skeleton_gradient(**(given | change))
 
 
 def test_double_precision_gradient_against_finite_differences():

@@ -41,3 +41,27 @@ def test_unknown_key_is_named():
 def test_value_outside_its_range_is_named(name, value):
     with pytest.raises(ValueError, match=name):
         TrainingSettings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("epochs", "10", "an integer, not '10'"),
+        ("skeleton_iterations", 10.0, "an integer, not 10.0"),
+        ("iterations", True, "an integer, not True"),
+        ("seed", 0.5, "an integer, not 0.5"),
+        ("alpha", "0.25", "a number, not '0.25'"),
+        ("dice", None, "a text, not None"),
+        ("encoder_weights_file", 3, "a text, not 3"),
+        ("stage_weights", 1, "a list of numbers, not 1"),
+        ("stage_weights", ["1"], "a list of numbers"),
+        ("stage_weights", [], "at least one"),
+    ],
+)
+def test_value_of_another_type_is_named(name, value, expected):
+    with pytest.raises(ValueError, match=f"{name} must be {expected}"):
+        TrainingSettings.from_configuration({"fganet": {name: value}})
+
+
+def test_integers_are_numbers():
+    assert TrainingSettings.from_configuration({"fganet": {"alpha": 0, "learning_rate": 1}}).learning_rate == 1

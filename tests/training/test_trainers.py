@@ -208,6 +208,47 @@ def test_an_update_is_that_of_plain_sgd_before_and_after_a_checkpoint(nnunet):
         trainer.load_checkpoint(file)
 
 
+def test_a_checkpoint_of_a_plain_update_can_be_continued(nnunet):
+    trainer = make(nnUNetTrainerFGANet, nnunet, precision="float32")
+    trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), 0.1, momentum=0.9, nesterov=True)
+    trainer.network.train()
+    trainer.train_step(batch())
+    file = str(Path(trainer.output_folder) / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    resumed = make(nnUNetTrainerFGANet, nnunet, precision="float32")
+    resumed.load_checkpoint(file)
+    resumed.network.train()
+    for each in (trainer, resumed):
+        each.train_step(batch())
+    for ours, theirs in zip(resumed.network.parameters(), trainer.network.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_training_that_was_killed_before_it_wrote_its_best_epoch_gets_it(nnunet):
+    """nnU-Net writes the latest checkpoint, then the best one."""
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    latest, best = (Path(trainer.output_folder) / f"checkpoint_{name}.pth" for name in ("latest", "best"))
+    for epoch, dice in enumerate((0.5, 0.7)):
+        trainer.current_epoch = epoch
+        trainer.logger.log("mean_fg_dice", dice, epoch)
+        if epoch == 0:
+            trainer.save_checkpoint(str(best))
+    trainer.save_checkpoint(str(latest))
+    make(nnUNetTrainerFGANet, nnunet).load_checkpoint(str(latest))
+    assert torch.load(best, weights_only=False)["current_epoch"] == 2
+    assert not list(best.parent.glob("*.partial"))
+    written = best.stat().st_mtime_ns
+    make(nnUNetTrainerFGANet, nnunet).load_checkpoint(str(latest))
+    assert best.stat().st_mtime_ns == written
+
+
+def test_without_deep_supervision_there_is_one_target(nnunet):
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    assert trainer._get_deep_supervision_scales() == [[1.0, 1.0]]
+    trainer.enable_deep_supervision = False
+    assert trainer._get_deep_supervision_scales() is None
+
+
 def test_a_continued_training_knows_the_best_epoch(nnunet):
     """nnU-Net writes the latest checkpoint before it notes a new best."""
     trainer = make(nnUNetTrainerFGANet, nnunet)

@@ -38,6 +38,9 @@ _STEP = 14  # from the border's 90th percentile to the 10th of the pixels along 
 _DARKER_INSIDE = 0.05  # share of the window that may be darker than the border (contrast agent, metal)
 _SAME = 0.02  # pieces at two thresholds that differ by less are one border
 _CONCAVITY = 0.15  # share of the border that may lie in the window's convex hull
+# Pieces of a window that a dark device cuts in two are at least this share of the largest; smaller ones are labels
+# burnt into the border.
+_PIECE = 0.02
 
 
 @dataclass(frozen=True)
@@ -167,9 +170,11 @@ def _grown(mask: Mask, pixels: int) -> Mask:
 
 
 def _convex_hull(mask: Mask) -> Mask:
-    """Convex hull of the largest piece of a mask."""
+    """Convex hull of all large pieces of a mask: what crosses the window from border to border does not end it."""
     contours, _ = cv2.findContours(mask.view(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     filled = np.zeros(mask.shape, dtype=np.uint8)
     if contours:
-        cv2.fillConvexPoly(filled, cv2.convexHull(max(contours, key=cv2.contourArea)), 1)
+        areas = [cv2.contourArea(contour) for contour in contours]
+        large = [contour for contour, area in zip(contours, areas, strict=True) if area >= _PIECE * max(areas)]
+        cv2.fillConvexPoly(filled, cv2.convexHull(np.concatenate(large)), 1)
     return filled.astype(bool)

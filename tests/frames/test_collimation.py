@@ -95,13 +95,22 @@ def test_band_that_is_not_the_darkest_stays() -> None:
     assert find_window(collimate(frame, WINDOWS["one blade"], 45, 2)).removed == 0
 
 
-def test_black_wire_that_crosses_the_border_stays_inside() -> None:
-    frame = collimate(anatomy(), WINDOWS["disk"], 5, 2)
-    inside = WINDOWS["disk"] & (np.abs(ROWS - 128) < 3) & (np.hypot(ROWS - 128, COLUMNS - 128) < 116)
-    frame[inside] = 6
-    cleaned, window = clean_border(frame)
-    assert window.mask[inside].all()
-    assert (cleaned[inside] == 6).all()
+@pytest.mark.parametrize("half_width", [1, 3, 8])
+@pytest.mark.parametrize("window", ["disk", "rectangle"])
+def test_black_device_that_crosses_the_window_from_border_to_border_stays_inside(window: str, half_width: int) -> None:
+    frame = collimate(anatomy(), WINDOWS[window], 5, 2)
+    device = np.abs(ROWS - COLUMNS / 3 - 90) < half_width
+    frame[device] = 6
+    found = find_window(frame).mask
+    assert (found & WINDOWS[window]).sum() > 0.98 * WINDOWS[window].sum()
+    # All of the device but its last pixels before the border, which are as dark as that.
+    assert (found & device).sum() > 0.95 * (WINDOWS[window] & device).sum()
+
+
+def test_bar_between_two_panels_is_no_border() -> None:
+    panel = anatomy()
+    bar = np.zeros((panel.shape[0], 22), np.uint8)
+    assert find_window(np.hstack([panel, bar, panel[:, ::-1]])).removed == 0
 
 
 def test_text_in_the_border_goes_too() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.frames.reading import decode_pixels, read_bytes
+from nnunet_fganet.frames.reading import decode_pixels, read_bytes, varies_in_transparency
 
 _NAMED_VALUES = 8  # grey values that an error names
 
@@ -19,7 +19,7 @@ def read_mask(path: Path, threshold: int | None) -> NDArray[np.uint8]:
     path
         Image of two values (or colours), the darker of which is background; all zero where there is no wire.
     threshold
-        Values from here on are wire; needed for masks of more than two values.
+        Values (of colours: of the brightest channel) from here on are wire; needed for masks of more than two.
 
     Returns
     -------
@@ -29,33 +29,54 @@ def read_mask(path: Path, threshold: int | None) -> NDArray[np.uint8]:
     Raises
     ------
     InputError
-        The file is unreadable, or has other than two values and no ``threshold`` is given.
+        The file is unreadable, or without ``threshold``: has other than two values, or two equally bright colours.
     """
-    values = _brightness(decode_pixels(read_bytes(path), path))
+    content = read_bytes(path)
+    pixels = decode_pixels(content, path)
     if threshold is not None:
-        return (values >= threshold).astype(np.uint8)
+        brightest = pixels if pixels.ndim == 2 else pixels.max(axis=-1)
+        return (brightest >= threshold).astype(np.uint8)
+    values = _packed(pixels)
     lowest, highest = int(values.min()), int(values.max())
     if lowest == highest:
+        if varies_in_transparency(content):
+            raise InputError(f"{path} shows the wire by transparency alone: save it in white on black.")
         if lowest == 0:
             return np.zeros(values.shape, np.uint8)
-        raise InputError(f"{path} has the value {lowest} everywhere: draw wire and background in two values.")
-    wire = values == highest
-    if not (wire | (values == lowest)).all():
+        named = "one colour" if _is_colour(values) else f"the value {lowest}"
+        raise InputError(f"{path} has {named} everywhere: draw wire and background in two values.")
+    is_highest = values == highest
+    if not (is_highest | (values == lowest)).all():
         raise InputError(f"{path} {_name_values(values)}: a mask has two; --threshold N takes N and more as wire.")
+    if _brightness(lowest) == _brightness(highest):
+        raise InputError(f"{path} has two colours of one brightness: draw the wire in white on black.")
+    wire = is_highest if _brightness(lowest) < _brightness(highest) else ~is_highest
     return wire.astype(np.uint8)
 
 
-def _brightness(pixels: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Grey values; of colours (as palettes have them) the sum of the channels."""
+def _packed(pixels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """One number a pixel: its grey value, or where a pixel has a colour, the channels in 16 bits each."""
     if pixels.ndim == 2:
         return pixels
     first = pixels[..., 0]
     if all(np.array_equal(first, pixels[..., channel]) for channel in (1, 2)):
         return first
-    return pixels.sum(axis=-1, dtype=np.uint32)
+    red, green, blue = np.moveaxis(pixels.astype(np.uint64), -1, 0)
+    return red << 32 | green << 16 | blue
+
+
+def _is_colour(values: NDArray[np.integer]) -> bool:
+    return values.dtype == np.uint64
+
+
+def _brightness(packed: int) -> int:
+    """Sum of the channels."""
+    return sum(packed >> shift & 0xFFFF for shift in (0, 16, 32))
 
 
 def _name_values(values: NDArray[np.integer]) -> str:
     found = np.unique(values)
+    if _is_colour(values):
+        return f"has {len(found)} colours"
     named = ", ".join(str(value) for value in found[:_NAMED_VALUES])
     return f"has {len(found)} grey values ({named}{', ...' if len(found) > _NAMED_VALUES else ''})"

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from nnunet_fganet.errors import InputError
 
@@ -35,7 +36,8 @@ def read_frame(path: Path) -> NDArray[np.integer]:
     Raises
     ------
     InputError
-        The file is missing, unreadable, truncated, in colour, or deeper than 16 bit.
+        The file is missing, unreadable, truncated, in colour, deeper than 16 bit, or a
+        16-bit TIFF whose zero is white.
     """
     return decode_frame(read_bytes(path), path)
 
@@ -66,6 +68,7 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.integer]:
         with Image.open(BytesIO(content), formats=_FORMATS) as image:
             pages = getattr(image, "n_frames", 1)
             deep_colour = "16" in _raw_mode(image)  # loading the pixels clears it
+            inverted = image.mode.startswith("I") and _is_white_zero(image)
             image.load()
             pixels = _to_array(image, deep_colour, content)
     except Exception as error:  # decoders of damaged files raise nearly everything
@@ -74,9 +77,25 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.integer]:
         ) from None
     if pages > 1:
         raise InputError(f"{path} holds {pages} images: save each frame as a file of its own.")
+    if inverted:
+        raise InputError(f"{path} is a 16-bit TIFF whose zero is white: save it with black as zero, or as PNG.")
     if pixels is None:
         raise InputError(f"{path} is neither grey nor RGB with 8 or 16 bit (mode {image.mode}): save it as a grey PNG.")
     return pixels
+
+
+def varies_in_transparency(content: bytes) -> bool:
+    """Whether a readable image file has pixels of different transparency."""
+    with Image.open(BytesIO(content), formats=_FORMATS) as image:
+        if not image.has_transparency_data:
+            return False
+        lowest, highest = image.convert("RGBA").getchannel("A").getextrema()
+        return lowest != highest
+
+
+def _is_white_zero(image: Image.Image) -> bool:
+    """Whether a TIFF file says so; Pillow inverts such files of 8 bit, and no others."""
+    return isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _raw_mode(image: ImageFile.ImageFile) -> str:

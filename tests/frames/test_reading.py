@@ -1,5 +1,6 @@
 """Image files in every kind that is accepted, and those that are not."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -70,6 +71,40 @@ def test_16_bit_channels_that_differ_in_the_low_byte(tmp_path: Path) -> None:
     assert cv2.imwrite(str(tmp_path / "frame.png"), np.dstack([DEEP, DEEP, DEEP + 1]))
     with pytest.raises(InputError, match=r"frame\.png is a colour image"):
         read_frame(tmp_path / "frame.png")
+
+
+@pytest.mark.parametrize(("photometric", "is_refused"), [(0, True), (1, False)])
+def test_16_bit_tiff_whose_zero_is_white_is_refused(photometric: int, is_refused: bool, tmp_path: Path) -> None:
+    path = tmp_path / "frame.tif"
+    path.write_bytes(as_tiff(DEEP, photometric))
+    if is_refused:
+        with pytest.raises(InputError, match=r"frame\.tif is a 16-bit TIFF whose zero is white"):
+            read_frame(path)
+    else:
+        np.testing.assert_array_equal(read_frame(path), DEEP)
+
+
+def as_tiff(pixels: np.ndarray, photometric: int) -> bytes:
+    """An uncompressed TIFF file of one strip, by the specification (TIFF 6.0, section 3 to 6)."""
+    strip = pixels.astype("<u2").tobytes()
+    height, width = pixels.shape
+    offset = 8 + 2 + 9 * 12 + 4
+    short, long = 3, 4
+    entries = [
+        (256, long, width),
+        (257, long, height),
+        (258, short, 16),
+        (259, short, 1),
+        (262, short, photometric),
+        (273, long, offset),
+        (277, short, 1),
+        (278, long, height),
+        (279, long, len(strip)),
+    ]
+    header = b"II" + struct.pack("<HIH", 42, 8, len(entries))
+    values = {short: "<HHIHxx", long: "<HHII"}
+    directory = b"".join(struct.pack(values[kind], tag, kind, 1, value) for tag, kind, value in entries)
+    return header + directory + bytes(4) + strip
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:

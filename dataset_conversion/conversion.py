@@ -1,5 +1,6 @@
 """A folder of frames and masks -> an nnU-Net data set."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,8 @@ from nnunet_fganet.files import check_outside, written_beside
 from nnunet_fganet.frames.report import describe_collimation, write_collimation_report
 from nnunet_fganet.frames.workers import default_workers, map_with_progress
 
+_FEW_FRAMES = 10
+_MOST = 0.9
 _HALF = 0.5  # a wire that covers more of the frame is background drawn as wire
 
 
@@ -132,6 +135,7 @@ def _report(frames: Sequence[Frame], written: Sequence[Written]) -> list[str]:
         if chosen:
             kind = "patients" if chosen[0].patient else "sequences"
             lines.append(f"{split}: {len(chosen)} frames of {len({frame.group for frame in chosen})} {kind}")
+    lines += _describe_lone_frames([frame for frame in frames if frame.split == "train"])
     lines.append(describe_collimation([result.removed for result in written]))
     checks = {
         "have no wire": [result.wire == 0 for result in written],
@@ -147,3 +151,15 @@ def _report(frames: Sequence[Frame], written: Sequence[Written]) -> list[str]:
                 f"Labels that {what}: {len(cases)} ({', '.join(cases[:3])}{', ...' if len(cases) > 3 else ''})"
             )
     return lines
+
+
+def _describe_lone_frames(training: Sequence[Frame]) -> list[str]:
+    """Say so where sequences were hardly told apart: folds are random by frame then."""
+    sizes = Counter(frame.group for frame in training)
+    alone = sum(sizes[frame.group] == 1 for frame in training)
+    if len(training) <= _FEW_FRAMES or training[0].patient or alone <= _MOST * len(training):
+        return []
+    return [
+        f"{alone} of {len(training)} frames for training are each a sequence of their own, so that folds may divide "
+        "frames of one run: give --sequence-pattern if file names tell the run, or patients by --groups."
+    ]

@@ -1,7 +1,8 @@
 """Labelme annotations -> masks.
 
 File format: https://github.com/wkentaro/labelme, keys ``shapes`` (``label``, ``shape_type``, ``points`` as
-[x, y] in px), ``imagePath``, ``imageData`` (the image file in base64, or null).
+[x, y] in px), ``imagePath``, ``imageHeight`` and ``imageWidth`` (in px), ``imageData`` (the image file in base64, or
+null).
 """
 
 import base64
@@ -37,12 +38,15 @@ class Annotation:
         Bytes of the image where the file embeds it and ``image`` does not exist, else None.
     shapes
         The file's own list.
+    size
+        (H, W) of the image that was annotated, None where the file does not say.
     """
 
     path: Path
     image: Path
     embedded: bytes | None
     shapes: list[dict[str, Any]]
+    size: tuple[int, int] | None = None
 
 
 def read_annotation(path: Path, source: Path, image: Path | None = None) -> Annotation | None:
@@ -79,7 +83,18 @@ def read_annotation(path: Path, source: Path, image: Path | None = None) -> Anno
         if not content.get("imageData"):
             raise InputError(f"{path} belongs to {image}, which is missing: add the image, or take the file out.")
         embedded = _decode(path, content["imageData"])
-    return Annotation(path, image, embedded, shapes)
+    height, width = content.get("imageHeight"), content.get("imageWidth")
+    size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
+    return Annotation(path, image, embedded, shapes, size)
+
+
+def is_annotation(path: Path) -> bool:
+    """Whether a JSON file is one of Labelme: it has ``shapes``."""
+    try:
+        content = json.loads(read_bytes(path))
+    except ValueError:
+        return False
+    return isinstance(content, dict) and "shapes" in content
 
 
 def _image_path(path: Path, source: Path, image_path: object) -> Path:

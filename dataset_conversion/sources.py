@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dataset_conversion import labelme
@@ -12,6 +12,7 @@ from nnunet_fganet.frames.reading import is_image
 
 _IMAGES = "images"
 _MASKS = ("masks", "labels")
+_VALIDATION = ("val", "valid", "validation")  # part of the split train: our folds are made of all its frames
 
 
 def find_frames(source: Path) -> list[Frame]:
@@ -35,6 +36,7 @@ def find_frames(source: Path) -> list[Frame]:
         frames += _pair(source, images, masks) if masks else _annotated_frames(source, images)
     frames = frames or _annotated_frames(source, source)
     _check_nothing_is_left_out(frames, image_folders, mask_folders)
+    _check_annotations_are_used(source, frames, [*image_folders, *mask_folders])
     if not frames:
         raise InputError(
             f"{source} holds no frames: it needs folders images and masks, or Labelme files; "
@@ -48,15 +50,14 @@ def describe_place(path: Path, source: Path) -> dict[str, object]:
     relative = Path(os.path.relpath(path, source))
     parents = [part for part in relative.parts[:-1] if part.lower() != _IMAGES]
     split = next((part.lower() for part in parents if part.lower() in SPLITS), SPLITS[0])
-    folders = tuple(part for part in parents if part.lower() not in SPLITS)
+    folders = tuple(part for part in parents if part.lower() not in (*SPLITS, *_VALIDATION))
     return {"source": relative.as_posix(), "split": split, "folders": folders}
 
 
 def _find_folders(source: Path) -> tuple[list[Path], list[Path]]:
     """Folders of images and folders of masks, those in a folder ``images`` or a hidden one left out."""
     image_folders, mask_folders = [], []
-    for folder, subfolders, _ in os.walk(source):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for folder, subfolders, _ in _walk(source):
         image_folders += [Path(folder, name) for name in subfolders if name.lower() == _IMAGES]
         mask_folders += [Path(folder, name) for name in subfolders if name.lower() in _MASKS]
         subfolders[:] = [name for name in subfolders if name.lower() != _IMAGES]
@@ -78,12 +79,26 @@ def _check_nothing_is_left_out(frames: list[Frame], image_folders: list[Path], m
             )
 
 
+def _check_annotations_are_used(source: Path, frames: list[Frame], folders: list[Path]) -> None:
+    """Raise where a Labelme file outside the folders of images and masks belongs to no frame."""
+    used = {frame.mask for frame in frames}
+    for path in filter(_is_json, _files(source)):
+        if path not in used and not any(map(path.is_relative_to, folders)) and labelme.is_annotation(path):
+            raise InputError(
+                f"{path} is a Labelme file outside the folders images and masks that the other frames are in: "
+                "move its frames to such folders, or take it out."
+            )
+
+
 def _pair(source: Path, images: Path, mask_folders: list[Path]) -> list[Frame]:
     """Frames of a folder with the masks of the same names in the folders beside it."""
     by_name = _by_name(images, (path for path in _files(images) if is_image(path)), "frames")
     masks: dict[str, Path] = {}
     for folder in mask_folders:
-        masks |= _by_name(folder, (path for path in _files(folder) if is_image(path) or _is_json(path)), "masks")
+        found = _by_name(folder, (path for path in _files(folder) if is_image(path) or _is_json(path)), "masks")
+        for name in masks.keys() & found.keys():
+            raise InputError(f"{masks[name]} and {found[name]} are two masks of one frame: take one of them out.")
+        masks |= found
     for name, image in by_name.items():
         if name not in masks:
             raise InputError(
@@ -122,9 +137,21 @@ def _annotated_frames(source: Path, folder: Path) -> list[Frame]:
 
 def _files(folder: Path) -> Iterable[Path]:
     """All files below, in a fixed order, hidden ones and those in hidden folders left out."""
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+    for place, _, names in _walk(folder):
         yield from (Path(place, name) for name in sorted(names) if not name.startswith("."))
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` in a fixed order, without hidden folders; links are followed, to each folder once."""
+    seen: set[str] = set()
+    for place, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        yield place, subfolders, names
 
 
 def _is_json(path: Path) -> bool:

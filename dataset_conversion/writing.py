@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dataset_conversion import labelme
 from dataset_conversion.frame import Frame
@@ -72,14 +71,11 @@ def write_frame(frame: Frame, folder: Path, source: Path, threshold: int | None,
     embedded = annotation.embedded if annotation is not None else None
     image = decode_frame(content if embedded is None else embedded, frame.image)
     if annotation is not None:
+        _check_sizes(frame, annotation.size or image.shape, image.shape)
         label = labelme.draw_mask(annotation, (image.shape[0], image.shape[1]), line_width)
     else:
         label = read_mask(frame.mask, threshold)
-    if label.shape != image.shape:
-        raise InputError(
-            f"{frame.mask} has {_size(label)} pixels and its frame {frame.image} has {_size(image)}: "
-            "export both in one size."
-        )
+    _check_sizes(frame, label.shape, image.shape)
     image, window = clean_border(image)
     images, labels = (folder / name for name in _FOLDERS[frame.split])
     write_png(images / f"{frame.case}_0000.png", image)
@@ -97,8 +93,12 @@ def _read_annotation(frame: Frame, source: Path) -> labelme.Annotation:
     return annotation
 
 
-def _size(pixels: NDArray[np.integer]) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
+def _check_sizes(frame: Frame, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    if mask != image:
+        raise InputError(
+            f"{frame.mask} has {mask[1]} x {mask[0]} pixels and its frame {frame.image} has {image[1]} x {image[0]}: "
+            "export both in one size."
+        )
 
 
 def write_dataset_json(folder: Path, name: str, labels: str, training_cases: int) -> None:

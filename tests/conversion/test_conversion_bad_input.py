@@ -46,6 +46,7 @@ def coloured(root: Path) -> None:
     save(root / IMAGE, pixels)
 
 
+SHAPE = {"label": "guidewire", "shape_type": "linestrip", "points": [[5, 5], [9, 9]]}
 BREAK: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "mask missing": (lambda root: (root / MASK).unlink(), [str(IMAGE), "no mask"]),
     "image missing": (lambda root: (root / IMAGE).unlink(), [str(MASK), "no image"]),
@@ -106,6 +107,17 @@ BREAK: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "all masks missing": (
         lambda root: [shutil.rmtree(root / split / "masks") for split in ("train", "test")],
         ["images holds images", "no folder masks"],
+    ),
+    "masks of one name in two folders": (
+        lambda root: save(root / "train/labels/seq00_000.png", draw_wire(1)),
+        ["train/masks/seq00_000.png", "train/labels/seq00_000.png", "two masks of one frame"],
+    ),
+    "Labelme files beside the other frames": (
+        lambda root: [
+            save(root / "run2/s0_1.png", draw_frame(0)),
+            (root / "run2/s0_1.json").write_text(json.dumps({"shapes": [SHAPE], "imagePath": "s0_1.png"})),
+        ],
+        ["run2/s0_1.json", "Labelme file outside the folders"],
     ),
     "damaged truth": (lambda root: (root / "truth.json").write_text("{"), ["truth.json"]),
 }
@@ -216,9 +228,6 @@ def test_unusable_id_or_name(
     assert options[0] in fails(capsys, source, out, *options)
 
 
-SHAPE = {"label": "guidewire", "shape_type": "linestrip", "points": [[5, 5], [9, 9]]}
-
-
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -234,6 +243,7 @@ SHAPE = {"label": "guidewire", "shape_type": "linestrip", "points": [[5, 5], [9,
         ({"imagePath": "gone.png", "imageData": "%%%"}, "imageData"),
         ({"imagePath": "gone.png", "imageData": "AAAA"}, "damaged"),
         ({"imagePath": "s1_1.png"}, "both belong to"),
+        ({"imageHeight": 80, "imageWidth": 90}, "90 x 80"),
     ],
 )
 def test_bad_labelme_file(

@@ -105,3 +105,44 @@ def test_hidden_files_are_left_out(source: Path, out: Path) -> None:
     shutil.copy(source / "train" / "images" / "seq00_000.png", source / "train" / "images" / "._seq00_000.png")
     (source / "train" / "images" / ".DS_Store").write_bytes(b"x")
     assert len(list((convert(source, out) / "imagesTr").iterdir())) == 10
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+def test_a_split_for_validation_is_part_of_the_training_data(tmp_path: Path, out: Path, name: str) -> None:
+    """Else the frames of a sequence that lie in both would be two groups, and leak between folds."""
+    splits = ("train", name)
+    places = [f"{splits[f]}/{{}}/s{s}_{f}.png" for s in range(5) for f in range(2)]
+    write_pairs([(place.format("images"), place.format("masks")) for place in places], tmp_path / "in")
+    folder = convert(tmp_path / "in", out)
+    assert set(read_column(folder, "split").values()) == {"train"}
+    assert read_column(folder, "sequence")[f"{name}/images/s3_1.png"] == "s3"
+
+
+def test_linked_folders_are_followed_each_once(tmp_path: Path, out: Path) -> None:
+    places = [("disk" if s == 4 else "in") + f"/run{s}/{{}}/{f}.png" for s in range(5) for f in range(2)]
+    write_pairs([(place.format("images"), place.format("masks")) for place in places], tmp_path)
+    (tmp_path / "in" / "run4").symlink_to(tmp_path / "disk" / "run4")
+    (tmp_path / "in" / "run5").symlink_to(tmp_path / "disk" / "run4")
+    (tmp_path / "in" / "run0" / "loop").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "run0" / "images" / "loop").symlink_to(tmp_path / "in" / "run0" / "images")
+    sequences = read_column(convert(tmp_path / "in", out), "sequence")
+    assert sorted(sequences.values()) == sorted(f"run{s}" for s in range(5) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "is_told"),
+    [
+        ("s{}_{}_512x512", (), True),
+        ("s{}_{}", (), False),
+        ("s{}_{}_512x512", ("--sequence-pattern", r"s\d"), False),
+    ],
+)
+def test_names_that_make_every_frame_a_sequence_are_told(
+    tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str], name: str, options: tuple[str, ...], is_told: bool
+) -> None:
+    names = [name.format(s, f) for s in range(6) for f in range(2)]
+    write_pairs([(f"images/{name}.png", f"masks/{name}.png") for name in names], tmp_path / "in")
+    convert(tmp_path / "in", out, *options)
+    report = capsys.readouterr().out
+    assert ("12 of 12 frames for training are each a sequence of their own" in report) == is_told
+    assert ("--sequence-pattern" in report) == is_told

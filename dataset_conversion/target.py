@@ -6,10 +6,12 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
+from dataset_conversion.writing import is_converted
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import check_replaceable
 
 _HIGHEST_ID = 999  # nnU-Net reads the id from three digits
+_OURS = "data set of fganet convert alone (it holds other files, or its dataset.json is another's)"
 _MADE_FROM_RAW = {"nnUNet_preprocessed": "preprocessed", "nnUNet_results": "trained on"}
 
 
@@ -46,12 +48,8 @@ def find_target(out: Path | None, dataset_id: int, name: str, force: bool, sourc
     target = folder / f"Dataset{dataset_id:03d}_{name}"
     others = [_nnunet_folder(variable) for variable in _MADE_FROM_RAW] if _is_in_nnunet(target) else []
     _check_id(target, [folder, *(other for other in others if other is not None)])
-    check_replaceable(target, force, _is_data_set, "nnU-Net data set (it has no dataset.json)", sources)
+    check_replaceable(target, force, is_converted, _OURS, sources)
     return target
-
-
-def _is_data_set(folder: Path) -> bool:
-    return (folder / "dataset.json").is_file()
 
 
 def _is_in_nnunet(target: Path) -> bool:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from nnunet_fganet import __version__
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.frames.collimation import clean_border
 from nnunet_fganet.frames.reading import decode_frame, read_bytes
+from nnunet_fganet.frames.report import REPORT_FILE
 from nnunet_fganet.frames.writing import write_png
 
 # A region of [1, 1] is one sigmoid output; nnU-Net reads a list of one element as a plain label.
@@ -25,7 +27,10 @@ LABELS: dict[str, dict[str, object]] = {
     "plain": {"labels": {"background": 0, "guidewire": 1}},
 }
 _FOLDERS = {"train": ("imagesTr", "labelsTr"), "test": ("imagesTs", "labelsTs")}
+DATASET_FILE = "dataset.json"
+SPLITS_FILE = "splits_final.json"
 FRAMES_FILE = "frames.csv"
+_CONVERTER = "nnunet_fganet"
 FRAMES_COLUMNS = ("case", "split", "sequence", "patient", "source", "sha256", "spacing_mm", "time_s")
 
 
@@ -111,14 +116,26 @@ def write_dataset_json(folder: Path, name: str, labels: str, training_cases: int
         "numTraining": training_cases,
         "file_ending": ".png",
         "overwrite_image_reader_writer": "NaturalImage2DIO",
-        "converted_by": f"nnunet_fganet {__version__}",
+        "converted_by": f"{_CONVERTER} {__version__}",
     }
-    _write_json(folder / "dataset.json", content)
+    _write_json(folder / DATASET_FILE, content)
+
+
+def is_converted(folder: Path) -> bool:
+    """Whether a folder holds what the converter wrote, and nothing else."""
+    try:
+        content = json.loads((folder / DATASET_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if not isinstance(content, dict) or not str(content.get("converted_by")).startswith(_CONVERTER):
+        return False
+    written = {*chain(*_FOLDERS.values()), DATASET_FILE, SPLITS_FILE, FRAMES_FILE, REPORT_FILE}
+    return {path.name for path in folder.iterdir()} <= written
 
 
 def write_folds(folder: Path, folds: Sequence[Fold]) -> None:
     """Write ``splits_final.json``, which nnU-Net's planner copies to the preprocessed data."""
-    _write_json(folder / "splits_final.json", folds)
+    _write_json(folder / SPLITS_FILE, folds)
 
 
 def _write_json(path: Path, content: object) -> None:

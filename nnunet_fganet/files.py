@@ -77,20 +77,24 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     InputError
-        ``target`` exists and ``overwrite`` is false, or it is the current folder or one above.
+        ``target`` exists and ``overwrite`` is false, it was made or changed while the body ran, or it is the current
+        folder or one above.
     """
     resolved = target.resolve()
     if Path.cwd().is_relative_to(resolved):
         raise InputError(f"{target} is the current folder or one above, which cannot be replaced: name another.")
-    if target.exists() and not overwrite:
+    resolved.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(resolved)
+    if resolved.exists() and not overwrite:
         raise InputError(f"{target} exists already: name another place, or replace it with --force.")
     target = resolved
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target)
+    before = _identity(target)
     partial = target.with_name(f"{_prefix(target, 'partial')}{os.getpid()}")
     old = target.with_name(f"{_prefix(target, 'replaced')}{os.getpid()}")
     try:
         yield partial
+        if _identity(target) != before:
+            raise InputError(f"{target} was made or changed meanwhile, and is not replaced: run the command again.")
         if target.is_dir():  # a folder cannot be renamed over a folder that has content
             target.rename(old)
         partial.replace(target)
@@ -101,6 +105,15 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
     finally:
         _remove(partial)
         _remove(old)
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    """What tells a file or folder from another of its name, and from itself with other content; None: it is missing."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _prefix(target: Path, what: str) -> str:

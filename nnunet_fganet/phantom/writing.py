@@ -17,6 +17,7 @@ from nnunet_fganet.phantom.scenes import Scene, draw_recorded_scene, draw_synthe
 from nnunet_fganet.phantom.sequence import PhantomFrame, film_sequence
 
 SMALLEST_SIZE = 64
+SPLITS = ("train", "test")
 TRUTH_FILE = "truth.json"
 TRUTH_KEYS = {"size", "seed", "frames_per_second", "frames"}
 
@@ -63,7 +64,7 @@ def write_phantom(
     ):
         if value < least:
             raise InputError(f"{option} is {value}: give at least {least}.")
-    what = f"phantom (it has no {TRUTH_FILE} of one)"
+    what = f"phantom ({', '.join(SPLITS)} and {TRUTH_FILE}, nothing else)"
     check_replaceable(out, overwrite, is_phantom, what, [] if backgrounds is None else [backgrounds])
     with written_beside(out, overwrite=True) as partial:
         runs = None if backgrounds is None else find_runs(backgrounds)
@@ -71,12 +72,14 @@ def write_phantom(
 
 
 def is_phantom(folder: Path) -> bool:
-    """Whether :func:`write_phantom` made the folder: it has a ``truth.json`` with our keys."""
+    """Whether :func:`write_phantom` made the folder: it has a ``truth.json`` with our keys, and nothing was added."""
     try:
         truth = json.loads((folder / TRUTH_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return isinstance(truth, dict) and truth.keys() >= TRUTH_KEYS
+    if not isinstance(truth, dict) or not truth.keys() >= TRUTH_KEYS:
+        return False
+    return {path.name for path in folder.iterdir()} == {*SPLITS, TRUTH_FILE}
 
 
 def is_test(sequence: int) -> bool:
@@ -90,7 +93,7 @@ def has_wire(sequence: int) -> bool:
 
 
 def _write(folder: Path, sequences: int, frames: int, size: int, seed: int, runs: list[Run] | None) -> None:
-    for split in ("train", "test"):
+    for split in SPLITS:
         for kind in ("images", "masks"):
             (folder / split / kind).mkdir(parents=True)
     truth: dict[str, dict[str, Any]] = {}

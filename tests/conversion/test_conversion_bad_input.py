@@ -168,9 +168,18 @@ def test_existing_data_set_is_kept(source: Path, out: Path, capsys: pytest.Captu
 
 
 def test_force_replaces_nothing_but_data_sets(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (out / "Dataset501_TCGSeg").mkdir(parents=True)
-    (out / "Dataset501_TCGSeg" / "thesis.txt").write_text("mine")
-    assert "no nnU-Net data set" in fails(capsys, source, out, "--force")
+    data_set = out / "Dataset501_TCGSeg"
+    assert main(["convert", str(source), "--out", str(out)]) == 0
+    (data_set / "thesis.txt").write_text("mine")
+    assert "no data set of fganet convert alone" in fails(capsys, source, out, "--force")
+    (data_set / "thesis.txt").unlink()
+    (data_set / "dataset.json").write_text(json.dumps({"name": "another's"}))
+    assert "no data set of fganet convert alone" in fails(capsys, source, out, "--force")
+
+
+def test_a_data_set_inside_its_source_is_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be found, and its frames taken for new ones, by the next conversion."""
+    assert "lies in the source folder" in fails(capsys, source, source / "raw")
 
 
 @pytest.mark.parametrize("inside", ["source", "groups", "manifest", "frames"])

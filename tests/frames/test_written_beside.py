@@ -93,6 +93,38 @@ def test_a_body_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_appears_meanwhile_stays(tmp_path: Path, kind: str, overwrite: bool) -> None:
+    target = tmp_path / "out"
+    with pytest.raises(InputError, match="made or changed meanwhile"), written_beside(target, overwrite) as partial:
+        for path in (partial, target):
+            if kind == "folder":
+                path.mkdir()
+            else:
+                path.write_text(path.name)
+        kept = target.stat().st_ino
+    assert [path.stat().st_ino for path in tmp_path.iterdir()] == [kept]
+
+
+def test_what_is_changed_meanwhile_stays(tmp_path: Path) -> None:
+    write(tmp_path / "out", "old")
+    with (
+        pytest.raises(InputError, match="made or changed meanwhile"),
+        written_beside(tmp_path / "out", True) as partial,
+    ):
+        partial.mkdir()
+        (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["result.txt", "thesis.txt"]
+
+
+def test_a_replaced_folder_that_returns_is_replaced_only_where_the_user_says_so(tmp_path: Path) -> None:
+    leave(tmp_path / "out", "replaced", ended_process())
+    with pytest.raises(InputError, match=r"out exists already.*--force"):
+        write(tmp_path / "out")
+    assert (tmp_path / "out" / "result.txt").read_text() == "left"
+
+
 def has_result(folder: Path) -> bool:
     return (folder / "result.txt").is_file()
 

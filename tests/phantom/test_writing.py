@@ -109,7 +109,10 @@ def test_an_existing_folder_needs_force(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize("truth", [None, "{", "[]", '{"frames": {}}'])
+OURS = '{"size": 64, "seed": 0, "frames_per_second": 8, "frames": {}}'
+
+
+@pytest.mark.parametrize("truth", [None, "{", "[]", '{"frames": {}}', OURS])
 def test_force_replaces_nothing_but_phantoms(tmp_path, capsys, truth):
     home = tmp_path / "home"
     (home / "thesis").mkdir(parents=True)

@@ -2,7 +2,8 @@
 
 import argparse
 
-from nnunet_fganet.cli.comparison_options import add_comparison_arguments, options_of, terminated_like_interrupted
+from nnunet_fganet.cli.comparison_options import add_comparison_arguments, options_of
+from nnunet_fganet.commands.running import terminated_like_interrupted
 from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.comparison.comparison import run_comparison
 from nnunet_fganet.comparison.entries import BOTH_LOSSES, compared_entries

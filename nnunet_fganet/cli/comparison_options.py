@@ -2,9 +2,6 @@
 
 import argparse
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -57,13 +54,3 @@ def options_of(arguments: argparse.Namespace) -> ComparisonOptions:
     for name in ("folds", "seeds"):
         chosen[name] = tuple(dict.fromkeys(chosen[name]))
     return ComparisonOptions(**chosen)
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM stop the running training too, as Ctrl-C does: it would go on alone otherwise."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

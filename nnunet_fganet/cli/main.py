@@ -1,13 +1,13 @@
 """Entry point of the command ``fganet``: finds the subcommand, turns errors into sentences."""
 
 import argparse
-import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
 from nnunet_fganet import __version__
-from nnunet_fganet.errors import InputError
+from nnunet_fganet.errors import InputError, describe_os_error
 
 # Subcommand -> what it does, in one line. Each is a module of this package (with "_" for "-")
 # that is imported only when it is called, so that ``fganet --help`` answers at once.
@@ -25,24 +25,25 @@ COMMANDS = {
     "benchmark": "measure what a frame, or a training step, costs on this machine",
 }
 EXIT_BAD_INPUT = 2
+EXIT_BROKEN_PIPE = 1  # as Python's documentation of SIGPIPE advises
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code (0, or 2 after bad input or an interrupt)."""
+    """Run the command line; returns the exit code (0; 2 after bad input or an interrupt; 1 where nobody reads on)."""
     try:
         parsed = _parse(sys.argv[1:] if arguments is None else list(arguments))
         run = vars(parsed).pop("run")
         run(parsed)
+        sys.stdout.flush()
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted: run the same command again.")
+    except BrokenPipeError:  # whoever read the output has seen enough of it, as in "fganet doctor | head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it once more at its end
+        return EXIT_BROKEN_PIPE
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            return _fail(f"the disk is full ({error.filename or 'while writing'}): free some space, then run it again.")
-        if error.filename is not None:
-            return _fail(f"{error.filename}: {error.strerror}.")
-        raise
+        return _fail(describe_os_error(error))
     return 0
 
 

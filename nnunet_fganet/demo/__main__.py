@@ -1,16 +1,16 @@
 """``python -m nnunet_fganet.demo``: phantom, convert, plan, train, predict, score."""
 
 import os
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_fganet.commands.running import terminated_like_interrupted
 from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 from nnunet_fganet.demo.picture import PicturedFrame, evenly_spaced, write_contact_sheet
 from nnunet_fganet.demo.scores import FrameScore, measure_latency, read_mask, score_frames, table_of, write_scores
 from nnunet_fganet.demo.steps import Step, run_steps
-from nnunet_fganet.errors import InputError
+from nnunet_fganet.errors import InputError, describe_os_error
 from nnunet_fganet.precision import describe_cpu
 
 FOLDER = Path("demo")
@@ -57,14 +57,17 @@ class Size:
 
 def main(folder: Path = FOLDER, size: Size = Size()) -> int:
     """Run what is not done yet, score, and name picture and table; returns the exit code."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     folder = folder.absolute()
     print(f"The pipeline on phantom frames, on the CPU, in {folder}. Ctrl-C stops it; make demo goes on from there.")
     try:
-        run_steps(steps(folder, size), folder, environment(folder))
-        report(folder)
+        with terminated_like_interrupted():
+            run_steps(steps(folder, size), folder, environment(folder))
+            report(folder)
     except InputError as error:
         print(f"demo: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"demo: {describe_os_error(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ndemo: interrupted; make demo goes on from here, make clean removes what there is.", file=sys.stderr)

@@ -14,11 +14,12 @@ from nnunet_fganet.commands.running import SECONDS_TO_STOP, run_command
 DRIVER = """
 import signal, sys
 from pathlib import Path
-from nnunet_fganet.commands.running import run_command
-signal.signal(signal.SIGTERM, signal.default_int_handler)
+from nnunet_fganet.commands.running import run_command, terminated_like_interrupted
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "nohup" else signal.SIG_DFL)
 grandchild = f"import os, pathlib, time; pathlib.Path({sys.argv[1]!r}).write_text(str(os.getpid())); time.sleep(60)"
 child = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grandchild!r}])"
-run_command([sys.executable, "-c", child], {}, Path(sys.argv[1] + ".log"), lambda line: None)
+with terminated_like_interrupted():
+    run_command([sys.executable, "-c", child], {}, Path(sys.argv[1] + ".log"), lambda line: None)
 """
 
 # A training whose main process is killed (for memory) while its workers, which hold its pipe and its files, live on.
@@ -34,11 +35,19 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_ends_the_command_and_its_workers(kind: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "shell"),
+    [(signal.SIGINT, ""), (signal.SIGTERM, ""), (signal.SIGHUP, ""), (signal.SIGTERM, "nohup")],
+)
+def test_an_interrupt_ends_the_command_and_its_workers(kind: signal.Signals, shell: str, tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(pid_file)], stderr=subprocess.PIPE, text=True)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(pid_file), shell], stderr=subprocess.PIPE, text=True)
     wait_until(lambda: pid_file.exists() and pid_file.read_text() != "")
+    if shell == "nohup":
+        driver.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert driver.poll() is None
+        assert is_running(int(pid_file.read_text()))
     driver.send_signal(kind)
     _, errors = driver.communicate(timeout=30)
     assert "KeyboardInterrupt" in errors

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_fganet.demo.__main__ import main
 from nnunet_fganet.demo.steps import Step, run_steps
 from nnunet_fganet.errors import InputError
 
@@ -115,3 +116,9 @@ def test_lines_that_the_watcher_returns_are_shown(tmp_path: Path, capsys: pytest
     printed = capsys.readouterr().out
     assert "LOUD" in printed
     assert "quiet\n" not in printed
+
+
+def test_an_error_of_the_system_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo").touch()
+    assert main(tmp_path / "demo") == 2
+    assert capsys.readouterr().err == f"demo: {tmp_path / 'demo' / 'nnUNet_raw'}: Not a directory.\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset_conversion.writing import is_converted
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import check_replaceable
+from nnunet_fganet.nnunet_folders import check_folder_variable
 
 _HIGHEST_ID = 999  # nnU-Net reads the id from three digits
 _OURS = "data set of fganet convert alone (it holds other files, or its dataset.json is another's)"
@@ -32,15 +33,16 @@ def find_target(out: Path | None, dataset_id: int, name: str, force: bool, sourc
     Raises
     ------
     InputError
-        No folder is given, id or name are not usable, the id is in use, or the data set's
-        folder may not be replaced.
+        No folder is given, or ``$nnUNet_raw`` would be misread, id or name are not usable, the id is in use, or the
+        data set's folder may not be replaced.
     """
     if not 1 <= dataset_id <= _HIGHEST_ID:
         raise InputError(f"--id {dataset_id} is not possible: nnU-Net knows ids from 1 to {_HIGHEST_ID}.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise InputError(f"--name {name!r} is not possible: use letters, digits, _ and -.")
-    raw = _nnunet_folder("nnUNet_raw")
-    folder = out or raw
+    if out is None:
+        check_folder_variable("nnUNet_raw")
+    folder = out or _nnunet_folder("nnUNet_raw")
     if folder is None:
         raise InputError(
             "nnUNet_raw is not set: export nnUNet_raw=/path/to/nnUNet_raw, or name a folder with --out DIR."

@@ -24,6 +24,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.nnunet_folders import why_misread
 from nnunet_fganet.registration import ENVIRONMENT_VARIABLE, TRAINER_FOLDER
 
 TRAINERS = ("nnUNetTrainerFGANet", "nnUNetTrainerFGANetPaperSchedule", "nnUNetTrainerComparator")
@@ -223,12 +224,8 @@ def check_folder(variable: str, value: str | None) -> Finding:
     if not value:
         return _wrong_folder(variable, f"not set (it is for {FOLDERS[variable]})")
     meant = os.path.expanduser(os.path.expandvars(value.strip().strip("'\"")))  # noqa: PTH111 - of a text
-    if value != value.strip() or value[0] in "'\"":
-        return _wrong_folder(variable, f"{value!r} has blanks or quotes around it", meant)
-    if value.startswith("~") or "$" in value:
-        return _wrong_folder(variable, f"{value}: '~' and '$' are not expanded by nnU-Net", meant)
-    if not Path(value).is_absolute():
-        return _wrong_folder(variable, f"{value} means another folder wherever you are", meant)
+    if reason := why_misread(value):
+        return _wrong_folder(variable, reason, meant)
     if not Path(value).exists():
         return _wrong_folder(variable, f"{value} does not exist", meant)
     if not Path(value).is_dir():

@@ -13,7 +13,9 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.json_export import recursive_fix_for_json_export
 
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.files import written_beside
 from nnunet_fganet.network.fganet import RELEASED_FEATURES
+from nnunet_fganet.planning.json_files import read_json
 from nnunet_fganet.planning.memory import training_memory_gb
 from nnunet_fganet.planning.wire_width import skeleton_iterations
 from nnunet_fganet.training.fganet_trainer import FGANET_CLASS_NAME
@@ -123,15 +125,27 @@ class FGANetPlanner(ExperimentPlanner):
         else:
             print(f"No configuration {STOCK_CONFIGURATION}: nnU-Net's own network cannot halve a patch of {patch}.")
         recursive_fix_for_json_export(plans)
-        self._check_earlier_plans(plans)
+        file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
+        if file.is_file():
+            self._drop_stale(file, plans) if self.options.overwrite else self._check_earlier_plans(file, plans)
         super().save_plans(plans)
 
-    def _check_earlier_plans(self, plans: dict[str, Any]) -> None:
-        """Plans made again are no change: an interrupted preprocessing goes on with the same command."""
-        file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
-        if self.options.overwrite or not file.is_file():
+    def _drop_stale(self, file: Path, plans: dict[str, Any]) -> None:
+        """Keep what the user added to plans that are replaced, as nnU-Net does, but nothing of ours, or unreadable."""
+        try:
+            earlier = json.loads(file.read_text(encoding="utf-8"))
+            configurations = earlier["configurations"]
+        except (ValueError, TypeError, KeyError):
+            file.unlink()
             return
-        earlier = json.loads(file.read_text())["configurations"].get(CONFIGURATION)
+        if STOCK_CONFIGURATION in configurations.keys() - plans["configurations"].keys():
+            del configurations[STOCK_CONFIGURATION]
+            with written_beside(file, overwrite=True) as partial:
+                partial.write_text(json.dumps(earlier), encoding="utf-8")
+
+    def _check_earlier_plans(self, file: Path, plans: dict[str, Any]) -> None:
+        """Plans made again are no change: an interrupted preprocessing goes on with the same command."""
+        earlier = read_json(file, "remove it, or replace it with --force")["configurations"].get(CONFIGURATION)
         if earlier != plans["configurations"][CONFIGURATION]:
             raise InputError(f"{file} holds other plans: replace them with --force, or choose another --plans-name.")
 

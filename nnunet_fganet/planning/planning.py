@@ -13,6 +13,8 @@ from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.nnunet_folders import check_folder_variable
+from nnunet_fganet.planning.json_files import read_json
 from nnunet_fganet.planning.planner import CONFIGURATION, PLANS_NAME, FGANetPlanner, PlanningOptions
 
 
@@ -45,6 +47,7 @@ def plan_and_preprocess(
     """
     raw = raw_folder(dataset_id)
     preprocessed = Path(nnUNet_preprocessed) / raw.name
+    _check_json_files(raw, preprocessed)
     _check_splits(raw, preprocessed)
     _check_integrity(raw, workers)
     extract_fingerprint_dataset(dataset_id, num_processes=workers, verbose=False)
@@ -60,10 +63,11 @@ def raw_folder(dataset_id: int) -> Path:
     Raises
     ------
     InputError
-        A folder of nnU-Net is not set, or not exactly one data set has the number.
+        A folder of nnU-Net is not set, or wrongly, or not exactly one data set has the number.
     """
     for folder in (nnUNet_raw, nnUNet_preprocessed):
-        if not folder.is_set():
+        check_folder_variable(folder.env_var_name)
+        if not folder.get():
             raise InputError(
                 f"{folder.env_var_name} is not set: export {folder.env_var_name}=FOLDER "
                 "(fganet doctor shows the folders that nnU-Net needs)."
@@ -78,12 +82,22 @@ def raw_folder(dataset_id: int) -> Path:
     return Path(nnUNet_raw) / names[0]
 
 
+def _check_json_files(raw: Path, preprocessed: Path) -> None:
+    """Name a file that was cut off before nnU-Net fails in it."""
+    for name in ("dataset.json", "splits_final.json"):
+        if (raw / name).is_file():
+            read_json(raw / name, "convert the data set again")
+    for name in ("dataset_fingerprint.json", "splits_final.json"):
+        if (preprocessed / name).is_file():
+            read_json(preprocessed / name, "remove it, then plan again")
+
+
 def _check_splits(raw: Path, preprocessed: Path) -> None:
     """nnU-Net keeps the splits of the first planning; other ones in the raw folder stop it without a word."""
     new, old = raw / "splits_final.json", preprocessed / "splits_final.json"
     if not (new.is_file() and old.is_file()):
         return
-    new_folds, old_folds = json.loads(new.read_text()), json.loads(old.read_text())
+    new_folds, old_folds = (json.loads(file.read_text(encoding="utf-8")) for file in (new, old))
     if new_folds != old_folds[: len(new_folds)]:
         raise InputError(
             f"{old} belongs to an earlier conversion of {raw.name}: "

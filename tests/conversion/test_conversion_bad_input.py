@@ -230,6 +230,18 @@ def test_no_place(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--out DIR" in error
 
 
+@pytest.mark.parametrize("value", ["~/raw", "$HOME/raw", "raw", "'/raw'", "/raw "])
+def test_a_place_that_would_be_misread(
+    value: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("nnUNet_raw", value)
+    assert main(["convert", str(source)]) == 2
+    assert "nnUNet_raw is wrong, " in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+    assert main(["convert", str(source), "--out", str(tmp_path / "out")]) == 0
+
+
 @pytest.mark.parametrize("options", [("--id", 1000), ("--name", "../up"), ("--name", "")])
 def test_unusable_id_or_name(
     options: tuple[str, object], source: Path, out: Path, capsys: pytest.CaptureFixture[str]

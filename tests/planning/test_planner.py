@@ -4,13 +4,15 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprint_dataset, plan_experiment_dataset
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from wire_dataset import DATASET_ID, DATASET_NAME, write_dataset
 
 from nnunet_fganet.cli.main import main
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.planning.memory import training_memory_gb
-from nnunet_fganet.planning.planner import fitted_patch, stages_that_divide
+from nnunet_fganet.planning.planner import PLANS_NAME, FGANetPlanner, PlanningOptions, fitted_patch, stages_that_divide
 from nnunet_fganet.planning.wire_width import largest_radius, skeleton_iterations
 
 REGION = {"background": 0, "guidewire": [1, 1]}
@@ -58,6 +60,66 @@ def test_options_are_stored_and_plans_are_not_overwritten(nnunet, dataset, capsy
     (dataset / "splits_final.json").write_text(json.dumps(splits[::-1]))
     assert main([*PLAN, "--force"]) == 2
     assert "splits_final.json belongs to an earlier conversion" in capsys.readouterr().err
+
+
+def write_plans(side, overwrite):
+    network = {"features_per_stage": [8, 16, 16]}
+    options = PlanningOptions((side, side), 2, 24, network, {"skeleton_iterations": 3}, overwrite)
+    extract_fingerprint_dataset(DATASET_ID, num_processes=1)
+    planner = type("FGANetPlanner", (FGANetPlanner,), {"options": options})
+    plan_experiment_dataset(DATASET_ID, planner, overwrite_plans_name=PLANS_NAME)
+
+
+@pytest.mark.slow
+def test_force_replaces_stale_configurations_and_plans_that_were_cut_off_but_not_what_the_user_added(nnunet, dataset):
+    file = nnunet.preprocessed / DATASET_NAME / f"{PLANS_NAME}.json"
+    write_plans(96, overwrite=False)
+    plans = plans_of(nnunet)
+    assert set(plans["configurations"]) == {"2d", "2d_stock"}
+    plans["configurations"]["mine"] = {"inherits_from": "2d", "batch_size": 3}
+    file.write_text(json.dumps(plans))
+    write_plans(33, overwrite=True)
+    assert set(plans_of(nnunet)["configurations"]) == {"2d", "mine"}
+    file.write_text('{"configurations": ')
+    with pytest.raises(InputError, match=rf"{PLANS_NAME}\.json is no readable JSON file .*--force"):
+        write_plans(96, overwrite=False)
+    write_plans(96, overwrite=True)
+    assert "2d" in plans_of(nnunet)["configurations"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "raw/dataset.json",
+        "raw/splits_final.json",
+        "preprocessed/dataset_fingerprint.json",
+        "preprocessed/splits_final.json",
+    ],
+)
+def test_a_file_that_was_cut_off_is_named(nnunet, dataset, tmp_path, capsys, name):
+    place, name = name.split("/")
+    file = tmp_path / place / DATASET_NAME / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"labels": ')
+    assert main([*PLAN]) == 2
+    error = capsys.readouterr().err
+    assert f"{file} is no readable JSON file" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("", "nnUNet_preprocessed is not set"),
+        ("~/preprocessed", "nnUNet_preprocessed is wrong, ~/preprocessed: '~' and '$' are not expanded"),
+        ("preprocessed", "nnUNet_preprocessed is wrong, preprocessed means another folder wherever you are"),
+    ],
+)
+def test_a_folder_that_would_be_misread_is_refused(nnunet, dataset, tmp_path, monkeypatch, capsys, value, words):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("nnUNet_preprocessed", value)
+    assert main([*PLAN]) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

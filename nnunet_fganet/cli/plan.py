@@ -108,6 +108,8 @@ def options_from(arguments: argparse.Namespace) -> PlanningOptions:
     training = _given(arguments, (*TRAINING_OPTIONS, "stage_weights", "dice", "precision"))
     if "iterations" in training:
         training.setdefault("validation_iterations", max(1, training["iterations"] // 5))
+    if "stage_weights" in training:
+        training["stage_weights"] = tuple(training["stage_weights"])
     options = PlanningOptions(
         patch=_patch(arguments.patch),
         batch=arguments.batch,

@@ -32,6 +32,12 @@ lock.write_text("\n".join(header + sorted(pins, key=str.lower)) + "\n")
 endef
 export WRITE_LOCK
 
+define MINOR_VERSION
+import sys
+print("%d.%d" % sys.version_info[:2])
+endef
+export MINOR_VERSION
+
 .PHONY: help install demo test lint format lock clean clean-venv
 
 help:
@@ -46,12 +52,22 @@ help:
 
 install: $(INSTALLED)
 
+# $(VENV) keeps the Python that it was made with: one that is named has to be of the same version.
+.PHONY: same-python
+same-python:
+ifneq ($(origin PYTHON),file)
+	@if [ -x $(BIN)/python ] && command -v $(PYTHON) >/dev/null; then \
+		ours=$$($(BIN)/python -c "$$MINOR_VERSION"); named=$$($(PYTHON) -c "$$MINOR_VERSION"); \
+		[ "$$ours" = "$$named" ] || { echo "$(VENV) has Python $$ours and '$(PYTHON)' is $$named: remove it with make clean-venv, then run make again." >&2; exit 1; }; \
+	fi
+endif
+
 # The stamp holds the project's folder: an environment that was moved with it is set up anew.
 ifneq ($(shell cat $(INSTALLED) 2>/dev/null),$(CURDIR))
 .PHONY: $(INSTALLED)
 endif
 
-$(INSTALLED): pyproject.toml nnunet_fganet.pth nnunet_fganet/__init__.py $(LOCK)
+$(INSTALLED): pyproject.toml nnunet_fganet.pth nnunet_fganet/__init__.py $(LOCK) | same-python
 	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here: install Python 3.11, 3.12 or 3.13, or name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c "$$CHECK_PYTHON"
 	@echo "Setting up $(VENV) (a few minutes and about 6 GB when it is new)"

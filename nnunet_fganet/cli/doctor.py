@@ -23,6 +23,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from nnunet_fganet.cli.scripts import interpreter_of, script_folders
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.nnunet_folders import why_misread
 from nnunet_fganet.registration import ENVIRONMENT_VARIABLE, TRAINER_FOLDER
@@ -190,15 +191,24 @@ def _mend_import(error: Exception) -> str:
 
 def check_command(path: str) -> Finding:
     """Whether ``nnUNetv2_train`` in this shell is the one of this Python environment."""
-    folder = Path(sys.executable).parent
-    activate = f"source {shlex.quote(str(folder / 'activate'))}"
-    found = shutil.which("nnUNetv2_train", path=path)
+    name = "nnUNetv2_train"
+    folders = script_folders()
+    folder = next((folder for folder in folders if (folder / name).is_file()), folders[0])
+    activate = folder / "activate"
+    mend = (
+        f"source {shlex.quote(str(activate))}"
+        if activate.is_file()
+        else f'export PATH={shlex.quote(str(folder))}:"$PATH"'
+    )
+    found = shutil.which(name, path=path)
     if found is None:
-        mend = f"{activate} (or call {folder / 'nnUNetv2_train'})"
-        return Finding("nnUNetv2_train", State.NOTE, "not on this shell's PATH", mend)
-    if Path(found).parent.resolve() != folder.resolve():
-        return Finding("nnUNetv2_train", State.WRONG, f"{found} belongs to another environment", activate)
-    return Finding("nnUNetv2_train", State.OK, found)
+        return Finding(name, State.NOTE, "not on this shell's PATH", f"{mend} (or call {folder / name})")
+    interpreter = interpreter_of(Path(found))
+    if Path(found).parent.resolve() in folders or interpreter == Path(sys.executable):
+        return Finding(name, State.OK, found)
+    if interpreter is None:
+        return Finding(name, State.NOTE, f"{found} does not tell which Python it starts: it should be {sys.executable}")
+    return Finding(name, State.WRONG, f"{found} belongs to another environment, of {interpreter}", mend)
 
 
 def check_folders(environment: Mapping[str, str]) -> Iterator[Finding]:

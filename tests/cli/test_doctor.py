@@ -170,11 +170,56 @@ def test_versions_are_compared_with_what_the_package_asks_for() -> None:
     assert doctor.check_version("nobody-wrote-this", Requirement("nobody-wrote-this")).found == "not installed"
 
 
+def write_command(folder: Path, first_line: str) -> Path:
+    command = folder / "nnUNetv2_train"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(f"{first_line}\n")
+    command.chmod(0o755)
+    return command
+
+
+@pytest.mark.parametrize(
+    ("first_line", "state"),
+    [
+        (f"#!{sys.executable}", State.OK),  # a folder of links to the commands of several environments
+        ("#!/bin/sh", State.NOTE),  # pyenv's shims
+        ("#!/usr/bin/env python3", State.NOTE),
+        ("#!/opt/other/bin/python3", State.WRONG),
+    ],
+)
+def test_a_command_elsewhere_is_wrong_only_where_it_names_another_python(
+    first_line: str, state: State, tmp_path: Path
+) -> None:
+    write_command(tmp_path, first_line)
+    assert doctor.check_command(str(tmp_path)).state is state
+
+
+@pytest.mark.parametrize("scheme", ["default", "user"])
+def test_commands_where_pip_puts_them_are_ours(scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system's Python in /usr/bin has its commands in /usr/local/bin; ``pip --user`` puts them in the user's home."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for name in ("base", "userbase"):  # what the folders of the two schemes lie in
+        monkeypatch.setitem(sysconfig.get_config_vars(), name, str(tmp_path / name))
+    chosen = sysconfig.get_preferred_scheme("user") if scheme == "user" else sysconfig.get_default_scheme()
+    folder = Path(sysconfig.get_path("scripts", scheme=chosen))
+    assert folder.is_relative_to(tmp_path)
+    folder.mkdir(parents=True)
+    write_command(folder, "#!/bin/sh")
+    assert doctor.check_command(str(folder)).state is State.OK
+
+
+def test_an_environment_is_activated_only_where_it_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda *_, **__: str(tmp_path))
+    write_command(tmp_path, "#!/bin/sh")
+    assert doctor.check_command("").mend.startswith(f'export PATH={tmp_path}:"$PATH"')
+    (tmp_path / "activate").touch()
+    assert doctor.check_command("").mend.startswith(f"source {tmp_path}/activate")
+
+
 def test_the_nnunet_command_of_another_environment_is_wrong(tmp_path: Path) -> None:
     ours = str(Path(sys.executable).parent)
-    other = tmp_path / "nnUNetv2_train"
-    other.write_text("#!/bin/sh\n")
-    other.chmod(0o755)
+    write_command(tmp_path, "#!/opt/other/bin/python3")
     assert doctor.check_command(os.pathsep.join([str(tmp_path), ours])).state is State.WRONG
     assert doctor.check_command(os.pathsep.join([ours, str(tmp_path)])).state is State.OK
     assert doctor.check_command(str(tmp_path / "empty")).state is State.NOTE

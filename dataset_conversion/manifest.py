@@ -23,14 +23,20 @@ def read_manifest(path: Path, source: Path) -> list[Frame]:
     Raises
     ------
     InputError
-        A file is missing or outside ``source``, a split is not known, an image is listed twice, or the patient
-        is given for some frames only.
+        A file is missing or outside ``source``, a split is not known, an image or a mask is listed twice, or the
+        patient is given for some frames only.
     """
     frames: dict[str, Frame] = {}
+    by_mask: dict[Path, Frame] = {}
     for row in read_table(path, required=("image", "mask")):
         frame = _read_row(path, source, row)
         if frame.source in frames:
             raise InputError(f"{path} lists {frame.source} twice: keep one of the rows.")
+        if (other := by_mask.setdefault(frame.mask, frame)) is not frame:
+            raise InputError(
+                f"{path} lists the mask {row['mask']} for {other.source} and for {frame.source}: "
+                "give each frame a mask of its own."
+            )
         frames[frame.source] = frame
     without_patient = [frame.source for frame in frames.values() if not frame.patient]
     if 0 < len(without_patient) < len(frames):

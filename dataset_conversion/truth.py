@@ -8,8 +8,7 @@ from pathlib import Path, PurePosixPath
 from dataset_conversion.frame import Frame
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.frames.reading import read_bytes
-
-TRUTH_FILE = "truth.json"
+from nnunet_fganet.phantom.writing import TRUTH_FILE
 
 
 def assign_times(frames: Sequence[Frame], source: Path) -> list[Frame]:

@@ -3,11 +3,10 @@
 import argparse
 from pathlib import Path
 
+from dataset_conversion.splits import FOLDS
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.phantom import write_phantom
 from nnunet_fganet.phantom.writing import is_test
-
-FOLDS = 5  # that fganet convert divides the sequences for training into
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

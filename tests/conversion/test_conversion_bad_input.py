@@ -294,13 +294,22 @@ def test_labelme_file_missing_or_damaged(tmp_path: Path, out: Path, capsys: pyte
     ("rows", "expected"),
     [
         ("", "has no rows"),
-        ("image\na.png\n", "no value in column mask"),
+        ("image\na.png\n", "lacks the column mask, it has image"),
+        (f"image;mask\n{IMAGE};{MASK}\n", "is separated by semicolons (image;mask)"),
+        (f"image,mask\n\n{IMAGE},{MASK}\n\n{IMAGE},\n", "line 5, has no value in column mask"),
+        (
+            f"image,mask\n{IMAGE},{MASK}\ntrain/images/seq01_000.png,{MASK}\n",
+            "lists the mask train/masks/seq00_000.png for",
+        ),
         (f"image,mask\ngone.png,{MASK}\n", "gone.png, which is missing"),
         (f"image,mask\n{IMAGE},gone.png\n", "gone.png, which is missing"),
         (f"image,mask\n{IMAGE},../../x.png\n", "outside the source folder"),
         (f"image,mask\n{IMAGE},{MASK}\n{IMAGE},{MASK}\n", "twice"),
         (f"image,mask,split\n{IMAGE},{MASK},validation\n", "'validation'"),
-        (f"image,mask,patient\n{IMAGE},{MASK},a\ntrain/images/seq01_000.png,{MASK},\n", "no patient"),
+        (
+            f"image,mask,patient\n{IMAGE},{MASK},a\ntrain/images/seq01_000.png,train/masks/seq01_000.png,\n",
+            "no patient",
+        ),
     ],
 )
 def test_bad_manifest(
@@ -318,7 +327,7 @@ def test_bad_manifest(
     [
         ("image,group\nseq00_000.png,1\n", "no group for"),
         ("image,group\nseq00_000.png,1\nseq00_000.png,2\n", "two groups"),
-        ("image,patient\nseq00_000.png,1\n", "no value in column group"),
+        ("image,patient\nseq00_000.png,1\n", "lacks the column group, it has image, patient"),
     ],
 )
 def test_bad_groups(
@@ -329,6 +338,13 @@ def test_bad_groups(
     sentence = fails(capsys, source, out, "--groups", groups)
     assert expected in sentence
     assert str(groups) in sentence
+
+
+def test_a_header_may_have_capitals_and_spaces(source: Path, tmp_path: Path, out: Path) -> None:
+    groups = tmp_path / "groups.csv"
+    names = sorted(path.name for path in source.rglob("images/*.png"))
+    groups.write_text("Image, Group\n" + "".join(f"{name}, {name[:5]}\n" for name in names))
+    assert main(["convert", str(source), "--out", str(out), "--groups", str(groups)]) == 0
 
 
 def test_missing_table(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

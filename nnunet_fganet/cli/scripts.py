@@ -10,8 +10,8 @@ _LONGEST_LINE = 4096
 def script_folders() -> list[Path]:
     """Where pip puts commands of this Python: beside it, and where the system or ``pip --user`` has them."""
     user = sysconfig.get_preferred_scheme("user")
-    places = [Path(sys.executable).parent, sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user)]
-    return [Path(place).resolve() for place in places]
+    places = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user)]
+    return [folder.resolve() for folder in (Path(sys.executable).parent, *map(Path, places))]
 
 
 def interpreter_of(script: Path) -> Path | None:

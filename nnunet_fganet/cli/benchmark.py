@@ -16,7 +16,7 @@ from nnunet_fganet.benchmark.rows import HEADER, Row, table_line, write_json
 from nnunet_fganet.benchmark.training import training_rows
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_files, written_beside
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.precision import cpu_has_bfloat16_units
 
@@ -85,11 +85,7 @@ def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
             raise InputError(f"--size is {size}: give at least {SMALLEST_SIZE}.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; leave the option out to measure the CPU.")
-    for path in (arguments.json, arguments.plot):
-        if path is not None and path.exists() and not arguments.force:
-            raise InputError(f"{path} exists: give another name, or --force to replace it.")
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}.")
+    check_new_files({"--json": arguments.json, "--plot": arguments.plot}, arguments.force)
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{arguments.plot}: a chart is written as .png, .svg or .pdf.")
 

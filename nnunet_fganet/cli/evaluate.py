@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_fganet.cli.arguments import positive_integer
-from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.evaluation.folders import Evaluation, EvaluationOptions, evaluate_folders
 from nnunet_fganet.evaluation.record import GROUPINGS
 from nnunet_fganet.evaluation.report import table_of, write_csv, write_json
 from nnunet_fganet.evaluation.summary import Summary, check_groups, paired_differences, summarise
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_files, written_beside
 from nnunet_fganet.frames.workers import default_workers
 
 
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the tables, then write the files."""
-    _check_outputs(arguments)
+    check_new_files({"--csv": arguments.csv, "--json": arguments.json}, arguments.force)
     options = EvaluationOptions(**{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__})
     evaluation = evaluate_folders(options)
     summary = summarise(evaluation.measured, evaluation.groups)
@@ -77,17 +76,3 @@ def _differences(evaluation: Evaluation, options: EvaluationOptions, against: Pa
     check_groups(evaluation.groups.values())
     other = evaluate_folders(replace(options, predictions=against, probabilities=None))
     return paired_differences(evaluation.measured, other.measured, evaluation.groups), other.notes
-
-
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Find out what cannot be written before the work is done, not after."""
-    outputs = [path for path in (arguments.csv, arguments.json) if path is not None]
-    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
-        raise InputError(f"--csv and --json both name {outputs[0]}: name two files.")
-    for path in outputs:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file.")
-        if path.exists() and not arguments.force:
-            raise InputError(f"{path} exists already: name another file, or replace it with --force.")
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}.")

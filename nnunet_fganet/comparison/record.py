@@ -41,7 +41,7 @@ def plans_name_of(base: str, root: Path) -> str:
     return "_".join(part for part in (base, name, digest) if part)
 
 
-def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
+def check_record(root: Path, record: Mapping[str, Any], plans: Path, force: bool) -> None:
     """Take a run folder over, new or made by a comparison under the same terms.
 
     Parameters
@@ -50,8 +50,10 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
         The folder.
     record
         Terms that all trainings of the folder share.
+    plans
+        The comparison's own, which :func:`check_own_plans` lets pass.
     force
-        Remove trainings that were made under other terms.
+        Remove trainings that were made under other terms, and the plans that they followed.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
         differing = [name for name in {**record, **earlier} if earlier.get(name) != record.get(name)]
         if not force:
             raise InputError(_refusal(root, earlier, record, differing))
-        remove_trainings(root)
+        remove_trainings(root, plans)
     if earlier != record:
         with written_beside(file, overwrite=True) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -97,11 +99,15 @@ def _read(file: Path) -> dict[str, Any] | None:
         raise InputError(f"{file} is damaged: restore it, or name another folder.") from None
 
 
-def remove_trainings(root: Path) -> None:
-    """Remove what trainings and tables wrote into a run folder, and nothing else."""
+def remove_trainings(root: Path, plans: Path) -> None:
+    """Remove what trainings and tables wrote into a run folder, and all configurations of its own plans.
+
+    Those of rows that the command does not choose would else be taken for a change of the plans later.
+    """
     for name in _MADE_BY_RUNS:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    plans.unlink(missing_ok=True)
 
 
 def check_own_plans(target: Path, root: Path, force: bool) -> None:
@@ -152,8 +158,8 @@ def keep_plans(base: Path, target: Path, configurations: Mapping[str, Any], root
                 f"{target} holds other plans, as the data set was planned anew since: name another folder for --out, "
                 f"or start anew with --force, which removes the trainings in {root}."
             ) from None
-        remove_trainings(root)
-        write_comparator_plans(base, target, configurations, force=True, owner=owner)
+        remove_trainings(root, target)
+        write_comparator_plans(base, target, configurations, owner=owner)
 
 
 @contextmanager

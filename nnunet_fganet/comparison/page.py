@@ -69,7 +69,8 @@ def notes_of(findings: Findings) -> list[str]:
         notes.append(
             f"**The loss of {len(waiting)} of {len(findings.trainings)} trainings had not become flat "
             f"({'; '.join(waiting[:5])}{' ...' if len(waiting) > 5 else ''}): with a larger budget the order of the "
-            f"networks may be another one. No figure of theirs is a result; they are marked with {table.NOT_FLAT}.**"
+            "networks may be another one. No figure of theirs, and no difference from one, is a result: their rows are "
+            f"marked with {table.NOT_FLAT}.**"
         )
     notes += [f"Missing, because the training failed: {sentence}" for sentence in findings.missing]
     if len(findings.selection["seeds"]) == 1:

@@ -169,6 +169,16 @@ def test_the_page_has_all_tables_and_marks_what_is_no_result(findings):
     assert "still falling" in trained and "2 min" in trained
 
 
+def test_differences_from_a_reference_that_is_no_result_are_marked(findings):
+    falling = [
+        (run, FALLING, flatness(FALLING.train_loss)) if run.entry == FGANET else (run, FLAT, flatness(FLAT.train_loss))
+        for run, _, _ in findings.trainings
+    ]
+    figures, rest = page.as_page(replace(findings, trainings=falling)).split("## FGA-Net minus the other")
+    assert row(figures, "FGA-Net *") and row(figures, "U-Net  ")
+    assert row(rest.split("## Cost")[0], "U-Net *")
+
+
 def test_the_page_speaks_of_prepared_networks_where_there_are_any(findings):
     assert "prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" in page.as_page(findings)
     fganet = replace(COSTS["fganet"], latencies=COSTS["fganet"].latencies[:1])

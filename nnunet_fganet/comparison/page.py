@@ -73,15 +73,18 @@ def notes_of(findings: Findings) -> list[str]:
             f"marked with {table.NOT_FLAT}.**"
         )
     notes += [f"Missing, because the training failed: {sentence}" for sentence in findings.missing]
-    if len(findings.selection["seeds"]) == 1:
-        notes.append(
-            "One seed: the intervals are about other frames. They do not say how much another training of the same "
-            "network would differ."
-        )
+    notes.append(_note_on_seeds(len(findings.selection["seeds"])))
     groups = len(set(findings.groups.values()))
     if groups < 10:
         notes.append(f"{groups} {findings.selection['by']}s only: intervals of so few are too narrow.")
     return notes
+
+
+def _note_on_seeds(seeds: int) -> str:
+    about_frames = "intervals are about other frames and do not say how much another training of a network would differ"
+    if seeds == 1:
+        return f"One seed: the {about_frames}."
+    return f"{seeds} seeds: the {about_frames}; see '{table.DICE_OF_SEED}' in the trainings of table.md."
 
 
 def as_page(findings: Findings) -> str:

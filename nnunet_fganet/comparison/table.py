@@ -30,6 +30,7 @@ PERCENT = {*PAPER_COLUMNS, "cldice", "one_piece", "ece"}
 _LOWER_IS_BETTER = {metric.key for metric in METRICS if not metric.higher_is_better}
 NONE_FOUND = "none found"
 NOT_FLAT = "*"
+DICE_OF_SEED = "Dice of the seed, all folds"
 LOWER_IS_BETTER = "↓"
 CSV_COLUMNS = (
     *("entry", "class", "metric", "value", "low", "high", "frames"),
@@ -144,7 +145,7 @@ def trainings_table(trainings: Sequence[Training], scores: Sequence[EntryScores]
             ]
         )
     header = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
-    return as_markdown([*header, "Dice of the seed, all folds"], rows)
+    return as_markdown([*header, DICE_OF_SEED], rows)
 
 
 def write_csv(path: Path, scores: Sequence[EntryScores]) -> None:

@@ -179,6 +179,16 @@ def test_differences_from_a_reference_that_is_no_result_are_marked(findings):
     assert row(rest.split("## Cost")[0], "U-Net *")
 
 
+def test_the_page_says_that_intervals_are_not_about_other_trainings(findings):
+    said = "intervals are about other frames and do not say how much another training"
+    one, two = (
+        page.as_page(replace(findings, selection=findings.selection | {"seeds": seeds})) for seeds in ([0], [0, 1])
+    )
+    assert f"One seed: the {said}" in one and f"2 seeds: the {said}" in two
+    assert "see 'Dice of the seed, all folds' in" in two
+    assert row(two.split("## Trainings")[1], "  ").split("|")[-2].strip() == "Dice of the seed, all folds"
+
+
 def test_the_page_speaks_of_prepared_networks_where_there_are_any(findings):
     assert "prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" in page.as_page(findings)
     fganet = replace(COSTS["fganet"], latencies=COSTS["fganet"].latencies[:1])

@@ -153,9 +153,14 @@ def _check_size(path: Path, shape: tuple[int, ...], label: Path, wanted: tuple[i
 
 
 def _check_values(path: Path, mask: npt.NDArray[np.integer], labels: DatasetLabels, also: set[int]) -> None:
-    if labels.values is None:
-        return
     values = {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+    if labels.values is None:
+        if len(values) > 2:
+            raise InputError(
+                f"{path} has {len(values)} values, and there is no dataset.json that says what they mean: save it as a "
+                "mask of two values (PNG: JPEG blurs them), or put the data set's dataset.json into a folder of masks."
+            )
+        return
     unknown = sorted(values - labels.values - also)
     if unknown:
         raise InputError(

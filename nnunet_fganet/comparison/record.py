@@ -174,7 +174,8 @@ def locked(root: Path) -> Iterator[int]:
     if root.exists() and not root.is_dir():
         raise InputError(f"--out {root} is a file: name a folder.")
     root.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in root.iterdir()}
+    half_written = f".{RECORD_FILE}."  # by a command that was killed
+    names = {path.name for path in root.iterdir() if not path.name.startswith(half_written)}
     if names - {_LOCK_FILE} and RECORD_FILE not in names:
         raise InputError(f"--out {root} is no run folder (it has no {RECORD_FILE}): name a new or an empty folder.")
     with (root / _LOCK_FILE).open("w") as file:

@@ -86,7 +86,7 @@ def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str], wai
 def differences_table(
     scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()
 ) -> str:
-    """A row for each entry but the reference, marked where it or the reference is ``waiting``: :func:`figures_table`."""
+    """A row for each entry but the reference; marked where it, or the reference, is ``waiting``."""
     if any(each.difference is None and each.entry in waiting for each in scores):
         waiting = [each.entry for each in scores]
     rows = [

@@ -1,6 +1,7 @@
 """A run folder remembers its terms, is held by one command at a time, and is never taken from anybody else."""
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -88,6 +89,17 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(InputError, match="is a file"), locked(tmp_path / "thesis.tex"):
         pass
+
+
+def test_a_folder_whose_record_was_never_finished_is_taken_over(tmp_path: Path) -> None:
+    """The command was killed while it first wrote the record."""
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    partial = tmp_path / f".comparison.json.partial-{platform.node()}-{killed.pid}"
+    partial.touch()
+    with locked(tmp_path):
+        check_record(tmp_path, TERMS, tmp_path / OWN_PLANS, force=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["comparison.json", "lock"]
 
 
 def test_a_training_that_outlives_its_command_holds_the_folder(tmp_path: Path) -> None:

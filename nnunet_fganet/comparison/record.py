@@ -3,10 +3,11 @@
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +183,36 @@ def locked(root: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another command, or a training that it started, still works in {root}: wait for its end."
-            ) from None
+            raise InputError(_who_holds(root)) from None
         yield file.fileno()
+
+
+def _who_holds(root: Path) -> str:
+    """Say who holds a run folder, and the way out: workers of a killed training would hold it for ever."""
+    groups = _groups_that_hold(root / _LOCK_FILE)
+    if groups and all(_has_ended(group) for group in groups):
+        named = " ".join(f"-{group}" for group in sorted(groups))
+        return f"workers that a killed training left behind still hold {root}: end them with kill -- {named}."
+    return f"another command, or a training that it started, still works in {root}: wait for its end."
+
+
+def _groups_that_hold(file: Path) -> set[int]:
+    """Groups of the other processes that have a file open; none where the system does not tell (Linux does)."""
+    groups = set()
+    for opened in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process has ended meanwhile, or is of another user
+            process = int(opened.parts[2])
+            if opened.readlink() == file.resolve() and process != os.getpid():
+                groups.add(os.getpgid(process))
+    return groups
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process, by Linux's ``/proc``, is not there any more, or only its exit code is (a zombie)."""
+    try:
+        return not Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def check_disk(root: Path, bytes_needed: float) -> None:

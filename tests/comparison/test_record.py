@@ -1,5 +1,6 @@
 """A run folder remembers its terms, is held by one command at a time, and is never taken from anybody else."""
 
+import fcntl
 import json
 import platform
 import re
@@ -109,6 +110,38 @@ def test_a_training_that_outlives_its_command_holds_the_folder(tmp_path: Path) -
     with pytest.raises(InputError, match="still works in"), locked(tmp_path):
         pass
     training.communicate(b"\n")
+    with locked(tmp_path):
+        pass
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not tell who has a file open")
+def test_workers_of_a_killed_training_are_named_with_what_ends_them(tmp_path: Path) -> None:
+    worker = [sys.executable, "-c", "print(flush=True); input()"]
+    command = f"import subprocess; subprocess.run({worker}, close_fds=False)"
+    with locked(tmp_path) as lock:
+        training = subprocess.Popen(
+            [sys.executable, "-c", command],
+            pass_fds=(lock,),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert training.stdin is not None and training.stdout is not None
+        training.stdout.readline()  # the worker lives
+    try:
+        with pytest.raises(InputError, match="wait for its end"), locked(tmp_path):
+            pass
+        training.kill()
+        training.wait()
+        way_out = f"kill -- -{training.pid}"
+        with pytest.raises(InputError, match=f"workers .* hold {tmp_path}: end them with {way_out}"), locked(tmp_path):
+            pass
+        subprocess.run(way_out, shell=True, check=True)
+        with (tmp_path / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # waits for the worker's end
+    finally:
+        training.stdin.close()
+        training.stdout.close()
     with locked(tmp_path):
         pass
 

@@ -21,7 +21,6 @@ from dataset_conversion.writing import (
     write_frame,
     write_frames_csv,
 )
-from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import check_outside, written_beside
 from nnunet_fganet.frames.report import describe_collimation, write_collimation_report
 from nnunet_fganet.frames.workers import default_workers, map_with_progress
@@ -96,7 +95,6 @@ def convert(options: ConversionOptions) -> Conversion:
     sources = [path for path in (options.source, options.groups, options.manifest) if path is not None]
     target = find_target(options.out, options.dataset_id, options.name, options.force, sources)
     replaced = target.exists()
-    _check_target_is_not_read(target, options)
     frames = describe_frames(options)
     check_outside(target, (path for frame in frames for path in (frame.image, frame.mask)))
     check_leak(frames)
@@ -118,15 +116,6 @@ def convert(options: ConversionOptions) -> Conversion:
         write_collimation_report(folder, [frame.case for frame in frames], [result.removed for result in written])
     report = _report(frames, written)
     return Conversion(target, report + describe_stale(target) if replaced else report)
-
-
-def _check_target_is_not_read(target: Path, options: ConversionOptions) -> None:
-    """Raise where the next search of the source would find the data set itself."""
-    if options.manifest is None and target.resolve().is_relative_to(options.source.resolve()):
-        raise InputError(
-            f"{target} lies in the source folder {options.source}, and would be searched for frames: "
-            "name a folder elsewhere with --out."
-        )
 
 
 def describe_frames(options: ConversionOptions) -> list[Frame]:

@@ -80,10 +80,14 @@ def _check_nothing_is_left_out(frames: list[Frame], image_folders: list[Path], m
 
 
 def _check_annotations_are_used(source: Path, frames: list[Frame], folders: list[Path]) -> None:
-    """Raise where a Labelme file outside the folders of images and masks belongs to no frame."""
-    used = {frame.mask for frame in frames}
+    """Raise where a Labelme file outside the folders of images and masks belongs to no frame.
+
+    One that has the name of a frame is what the frame's mask was exported from.
+    """
+    known = {path.stem for frame in frames for path in (frame.image, frame.mask)}
     for path in filter(_is_json, _files(source)):
-        if path not in used and not any(map(path.is_relative_to, folders)) and labelme.is_annotation(path):
+        outside = not any(map(path.is_relative_to, folders))
+        if outside and path.stem not in known and labelme.is_annotation(path):
             raise InputError(
                 f"{path} is a Labelme file outside the folders images and masks that the other frames are in: "
                 "move its frames to such folders, or take it out."
@@ -142,7 +146,7 @@ def _files(folder: Path) -> Iterable[Path]:
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """``os.walk`` in a fixed order, without hidden folders; links are followed, to each folder once."""
+    """``os.walk`` in a fixed order, without hidden folders and nnU-Net's data sets; each link is followed once."""
     seen: set[str] = set()
     for place, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -150,7 +154,9 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
             subfolders.clear()
             continue
         seen.add(real)
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and not Path(place, name, "dataset.json").is_file()
+        )
         yield place, subfolders, names
 
 

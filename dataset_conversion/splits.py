@@ -5,8 +5,6 @@ Consecutive frames differ little: nnU-Net's own random split by frame would vali
 
 from collections.abc import Sequence
 
-from sklearn.model_selection import GroupKFold
-
 from dataset_conversion.frame import Frame
 from nnunet_fganet.errors import InputError
 
@@ -47,6 +45,8 @@ def make_folds(frames: Sequence[Frame]) -> list[Fold]:
     InputError
         There are fewer groups than folds.
     """
+    from sklearn.model_selection import GroupKFold  # takes a second, for which who wants FOLDS alone need not wait
+
     training = [frame for frame in frames if frame.split == "train"]
     cases = [frame.case for frame in training]
     groups = [frame.group for frame in training]

@@ -3,7 +3,7 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -161,3 +161,37 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def check_new_file(path: Path, force: bool) -> None:
+    """Raise unless a file may be written to ``path``; called before the work whose result it shall hold.
+
+    Raises
+    ------
+    InputError
+        ``path`` is a folder, which is never replaced, or exists and ``force`` is false.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder: name a file to write.")
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already: name another file, or replace it with --force.")
+
+
+def check_new_files(outputs: Mapping[str, Path | None], force: bool) -> None:
+    """Check all files that a command may write, by the option that names each (None where it is left out).
+
+    Raises
+    ------
+    InputError
+        One may not be written (see :func:`check_new_file`), its folder is missing, or two are one file.
+    """
+    options: dict[Path, str] = {}
+    for option, path in outputs.items():
+        if path is None:
+            continue
+        earlier = options.setdefault(path.resolve(), option)
+        if earlier != option:
+            raise InputError(f"{earlier} and {option} both name {path}: name two files.")
+        check_new_file(path, force)
+        if not path.parent.is_dir():
+            raise InputError(f"{path}: there is no folder {path.parent}.")

@@ -43,16 +43,22 @@ def measure(build: Callable[[], Callable[[], Any]], runs: int, device: str) -> M
     call = build()
     for _ in range(WARM_UP):
         result = call()
+    _wait(device)
     _start_of_peak(device)
     times = []
     for _ in range(runs):
         start = time.perf_counter()
         result = call()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        _wait(device)
         times.append((time.perf_counter() - start) * 1e3)
     peak = _peak(device)
     return Measurement(sorted(times), None if peak is None or before is None else peak - before, result)
+
+
+def _wait(device: str) -> None:
+    """Wait for what a GPU has queued: calls return before it is computed."""
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _return_freed_memory() -> None:

@@ -19,8 +19,11 @@ from nnunet_fganet.loss.functional import soft_cldice, soft_dice
 from nnunet_fganet.loss.skeleton import pooled_skeleton
 from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.training.sgd import make_sgd
 
+REFERENCE = "train-reference"
 BATCH = 2
+LEARNING_RATE, MOMENTUM = 1e-3, 0.9
 DROPOUT = 0.2  # as released; gradients are compared without
 LOSS_BATCH, LOSS_SCALE = 8, 2  # the loss alone: larger batches of larger patches
 # A backward pass costs as much arithmetic as two forward passes: once for the input, once for the weights.
@@ -62,7 +65,7 @@ def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
     reference_loss = ReferenceLoss()
     half = torch.float16 if device == "cuda" else torch.bfloat16
     steps = [
-        _Step("train-reference", torch.float32, "torchvision", reference_loss),
+        _Step(REFERENCE, torch.float32, "torchvision", reference_loss),
         _Step("train-float32", torch.float32, "auto", loss),
         _Step(f"train-{str(half).removeprefix('torch.')}", half, "auto", loss),
     ]
@@ -124,10 +127,16 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
     return built if step.backend == "torchvision" else built.to(memory_format=torch.channels_last)
 
 
+def make_optimizer(network: nn.Module, device: torch.device, is_reference: bool) -> torch.optim.SGD:
+    """As nnUNetTrainerFGANet makes it or, for the reference, as nnU-Net does."""
+    if is_reference:
+        return torch.optim.SGD(network.parameters(), LEARNING_RATE, MOMENTUM, nesterov=True, fused=False)
+    return make_sgd(network.parameters(), device, LEARNING_RATE, MOMENTUM, weight_decay=0)
+
+
 def _training(network: FGANet, step: _Step, images: torch.Tensor, labels: torch.Tensor) -> Callable[[], float]:
     network = copy.deepcopy(network)
-    fused = step.name != "train-reference"  # as nnUNetTrainerFGANet has it
-    optimizer = torch.optim.SGD(network.parameters(), 1e-3, momentum=0.9, nesterov=True, fused=fused)
+    optimizer = make_optimizer(network, images.device, is_reference=step.name == REFERENCE)
 
     def call() -> float:
         optimizer.zero_grad()

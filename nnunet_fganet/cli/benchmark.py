@@ -1,8 +1,6 @@
 """``fganet benchmark``: what a frame, or a training step, costs on this machine."""
 
 import argparse
-import os
-import platform
 from functools import partial
 from pathlib import Path
 
@@ -16,9 +14,9 @@ from nnunet_fganet.benchmark.rows import HEADER, Row, table_line, write_json
 from nnunet_fganet.benchmark.training import training_rows
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_files, written_beside
 from nnunet_fganet.inference.prepared import optimize_for_inference
-from nnunet_fganet.precision import cpu_has_bfloat16_units
+from nnunet_fganet.precision import describe_cpu
 
 FRAME_SIZES = [256, 512, 1024]
 PATCH_SIZES = [256]
@@ -71,12 +69,7 @@ def machine_description(device: str) -> str:
     """The processor and what computes on it, in one line."""
     if device == "cuda":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    units = "with" if cpu_has_bfloat16_units() else "without"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    name = torch.cpu.get_capabilities().get("cpu_name") or platform.processor() or platform.machine()
-    return (
-        f"{name}, {cores} cores, {units} bfloat16 units, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    return f"{describe_cpu()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
 
 
 def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
@@ -85,11 +78,7 @@ def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
             raise InputError(f"--size is {size}: give at least {SMALLEST_SIZE}.")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; leave the option out to measure the CPU.")
-    for path in (arguments.json, arguments.plot):
-        if path is not None and path.exists() and not arguments.force:
-            raise InputError(f"{path} exists: give another name, or --force to replace it.")
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}.")
+    check_new_files({"--json": arguments.json, "--plot": arguments.plot}, arguments.force)
     if arguments.plot is not None and arguments.plot.suffix not in (".png", ".svg", ".pdf"):
         raise InputError(f"{arguments.plot}: a chart is written as .png, .svg or .pdf.")
 

@@ -1,17 +1,17 @@
 """``fganet evaluate``: how well predicted masks agree with labels."""
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from nnunet_fganet.cli.arguments import positive_integer
-from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
-from nnunet_fganet.evaluation.folders import Evaluation, EvaluationOptions, evaluate_folders
+from nnunet_fganet.evaluation.folders import EvaluationOptions, evaluate_folders, find_frames
 from nnunet_fganet.evaluation.record import GROUPINGS
 from nnunet_fganet.evaluation.report import table_of, write_csv, write_json
 from nnunet_fganet.evaluation.summary import Summary, check_groups, paired_differences, summarise
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_files, written_beside
 from nnunet_fganet.frames.workers import default_workers
 
 
@@ -45,49 +45,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Evaluate, print the tables, then write the files."""
-    _check_outputs(arguments)
+    """Evaluate, print the table and write the files, then compare with the other predictions."""
+    check_new_files({"--csv": arguments.csv, "--json": arguments.json}, arguments.force)
     options = EvaluationOptions(**{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__})
+    of_other = None
+    if arguments.against is not None:  # what it lacks is found before all is measured
+        of_other = replace(options, predictions=arguments.against, probabilities=None)
+        check_groups(find_frames(options).groups.values())
+        find_frames(of_other)
     evaluation = evaluate_folders(options)
     summary = summarise(evaluation.measured, evaluation.groups)
     has_intervals = summary.groups >= FEWEST_GROUPS
     interval = f"; in brackets 95 % intervals that resample {arguments.by}s" if has_intervals else ""
     plural = "" if summary.groups == 1 else "s"
     print(f"{summary.frames} frames of {summary.groups} {arguments.by}{plural}{interval}\n\n{table_of(summary)}")
-    notes, difference = list(evaluation.notes), None
+    notes = list(evaluation.notes)
     if not has_intervals:
         notes.append(f"All frames are of one {arguments.by}: no intervals, which need at least {FEWEST_GROUPS}.")
-    if arguments.against is not None:
-        difference, notes_of_other = _differences(evaluation, options, arguments.against)
-        print(f"\n{arguments.predictions} minus {arguments.against}\n\n{table_of(difference)}")
-        notes += [f"{arguments.against}: {note}" for note in notes_of_other if note not in notes]
-    print("\n" + "\n".join(notes))
     if arguments.csv is not None:
         with written_beside(arguments.csv, overwrite=arguments.force) as partial:
             write_csv(partial, evaluation)
-    if arguments.json is not None:
-        named = ("predictions", "labels", "probabilities", "by", "frames", "fold", "against")
-        given = {name: value for name in named if (value := getattr(arguments, name)) is not None}
-        with written_beside(arguments.json, overwrite=arguments.force) as partial:
-            write_json(partial, summary, {k: str(v) for k, v in given.items()}, notes, difference)
+    _write_summary(arguments, summary, notes, None)
+    if of_other is not None:
+        other = evaluate_folders(of_other)
+        difference = paired_differences(evaluation.measured, other.measured, evaluation.groups)
+        print(f"\n{arguments.predictions} minus {arguments.against}\n\n{table_of(difference)}")
+        notes += [f"{arguments.against}: {note}" for note in other.notes if note not in notes]
+        _write_summary(arguments, summary, notes, difference)
+    print("\n" + "\n".join(notes))
 
 
-def _differences(evaluation: Evaluation, options: EvaluationOptions, against: Path) -> tuple[Summary, list[str]]:
-    """Differences to other predictions of the same frames, and what there is to know about these."""
-    check_groups(evaluation.groups.values())
-    other = evaluate_folders(replace(options, predictions=against, probabilities=None))
-    return paired_differences(evaluation.measured, other.measured, evaluation.groups), other.notes
-
-
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Find out what cannot be written before the work is done, not after."""
-    outputs = [path for path in (arguments.csv, arguments.json) if path is not None]
-    if len(outputs) == 2 and outputs[0].resolve() == outputs[1].resolve():
-        raise InputError(f"--csv and --json both name {outputs[0]}: name two files.")
-    for path in outputs:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file.")
-        if path.exists() and not arguments.force:
-            raise InputError(f"{path} exists already: name another file, or replace it with --force.")
-        if not path.parent.is_dir():
-            raise InputError(f"{path}: there is no folder {path.parent}.")
+def _write_summary(
+    arguments: argparse.Namespace, summary: Summary, notes: Sequence[str], difference: Summary | None
+) -> None:
+    """Write the JSON where it is asked for; with the difference it replaces the one without."""
+    if arguments.json is None:
+        return
+    named = ("predictions", "labels", "probabilities", "by", "frames", "fold", "against")
+    given = {name: str(value) for name in named if (value := getattr(arguments, name)) is not None}
+    if difference is None:
+        given.pop("against", None)
+    with written_beside(arguments.json, overwrite=arguments.force or difference is not None) as partial:
+        write_json(partial, summary, given, notes, difference)

@@ -11,7 +11,7 @@ from nnunet_fganet.explanation.explaining import explain_frame
 from nnunet_fganet.explanation.gradcam import load_library, plain_copy
 from nnunet_fganet.explanation.layers import default_layer, run_and_list_layers
 from nnunet_fganet.explanation.overlay import write_explanation
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_file, written_beside
 from nnunet_fganet.frames.collimation import clean_border
 from nnunet_fganet.frames.reading import read_frame
 from nnunet_fganet.inference.trained import load_predictor
@@ -79,9 +79,6 @@ def _list_layers(arguments: argparse.Namespace) -> None:
 def _check_out(out: Path, frame: Path, force: bool) -> None:
     if out.suffix.lower() != ".png":
         raise InputError(f"{out} is no name of a PNG file: end it with .png.")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: name a file to write.")
     if out.exists() and out.samefile(frame):
         raise InputError(f"{out} is the frame itself: give another name with --out.")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists already: name another place with --out, or replace it with --force.")
+    check_new_file(out, force)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import written_beside
+from nnunet_fganet.files import check_new_file, written_beside
 from nnunet_fganet.report.document import read_run
 from nnunet_fganet.report.maps import wanted_maps
 from nnunet_fganet.report.page import render_page
@@ -44,7 +44,4 @@ def _check_out(out: Path, force: bool) -> None:
     """Find out what cannot be written before the work is done, not after."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"{out} is no name of a page: end it with .html.")
-    if out.is_dir():
-        raise InputError(f"{out} is a folder: name a file to write.")
-    if out.exists() and not force:
-        raise InputError(f"{out} exists already: name another place with --out, or replace it with --force.")
+    check_new_file(out, force)

@@ -1,10 +1,13 @@
 """Short lines for the terminal from what nnU-Net writes while it trains and predicts."""
 
+import math
 import re
+from statistics import fmean
 
 EPOCH = re.compile(r"Epoch (\d+)\s*$")
 TRAINING_LOSS = re.compile(r"train_loss (\S+)")
-DICE = re.compile(r"Pseudo dice \[.*?([\d.]+|nan)\)?\]")
+DICE = re.compile(r"Pseudo dice \[(.*)\]")
+DICE_OF_CLASS = re.compile(r"(?<![\w.])(?:nan|\d+(?:\.\d*)?(?:e[+-]?\d+)?)")  # in "np.float32(1e-04)" the second number
 SECONDS = re.compile(r"Epoch time: ([\d.]+) s")
 PREDICTED = re.compile(r"done with \S+$")
 
@@ -21,7 +24,7 @@ class EpochWatcher:
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
         self._epoch = 0
-        self._loss = self._dice = "-"
+        self._loss = self._dice = math.nan
         self._seconds: list[float] = []
 
     @property
@@ -39,9 +42,9 @@ class EpochWatcher:
         if match := EPOCH.search(line):
             self._epoch = int(match[1])
         elif match := TRAINING_LOSS.search(line):
-            self._loss = match[1]
+            self._loss = float(match[1])
         elif match := DICE.search(line):
-            self._dice = match[1]
+            self._dice = _mean_of_classes(match[1])
         elif match := SECONDS.search(line):
             self._seconds.append(float(match[1]))
             return self._summary()
@@ -51,10 +54,16 @@ class EpochWatcher:
         mean_seconds = sum(self._seconds) / len(self._seconds)
         left = mean_seconds * (self.epochs - 1 - self._epoch)
         return (
-            f"epoch {self._epoch + 1:>3}/{self.epochs}   loss {float(self._loss):7.4f}   "
-            f"validation Dice {float(self._dice):6.4f}   {self._seconds[-1]:5.1f} s   "
+            f"epoch {self._epoch + 1:>3}/{self.epochs}   loss {self._loss:7.4f}   "
+            f"validation Dice {self._dice:6.4f}   {self._seconds[-1]:5.1f} s   "
             f"about {left / 60:.1f} min left"
         )
+
+
+def _mean_of_classes(listed: str) -> float:
+    """Mean as nnU-Net takes it, over the classes that have a value; not a number where none has."""
+    values = [float(number) for number in DICE_OF_CLASS.findall(listed) if number != "nan"]
+    return fmean(values) if values else math.nan
 
 
 class FrameWatcher:

@@ -7,7 +7,6 @@ from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
 
 from nnunet_fganet.comparators.adapter import AdaptedNetwork
 
-OUTPUTS = 4
 HALVINGS = 4
 
 

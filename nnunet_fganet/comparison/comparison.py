@@ -125,7 +125,7 @@ def run_comparison(
     with locked(folder.root) as lock:
         target = dataset.plans_file.with_name(f"{folder.plans}.json")
         check_own_plans(target, folder.root, options.force)
-        check_record(folder.root, terms, options.force)
+        check_record(folder.root, terms, target, options.force)
         keep_plans(dataset.plans_file, target, configurations, folder.root, options.force)
         trainings = Trainings(
             folder,

@@ -1,9 +1,6 @@
 """What a frame costs with each network: parameters, operations, and time measured side by side."""
 
-import contextlib
-import io
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,7 +9,6 @@ from statistics import quantiles
 from typing import Any, TypeGuard
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 from torch._dynamo import OptimizedModule
 
@@ -21,6 +17,7 @@ from nnunet_fganet.comparators.counting import multiply_accumulates, paper_count
 from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.files import written_beside
 from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.inference.trained import load_model
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.precision import compute_dtypes
 from nnunet_fganet.training.settings import TrainingSettings
@@ -64,7 +61,9 @@ class Cost:
 
 
 def measured_costs(folder: RunFolder, runs: Mapping[str, Run], device: str, machine: str) -> dict[str, Cost]:
-    """Costs of networks, as kept in the run folder where all of them were measured together on this machine.
+    """Costs of networks, as kept in the run folder where all of them were measured together on equal terms.
+
+    Equal are machine, number of threads and version of torch; else they are measured anew.
 
     Parameters
     ----------
@@ -75,14 +74,15 @@ def measured_costs(folder: RunFolder, runs: Mapping[str, Run], device: str, mach
     device
         ``cpu`` or ``cuda``.
     machine
-        In words: figures of another machine are measured anew.
+        In words.
     """
-    kept = _read(folder.costs)
-    if kept.get("machine") == machine and set(runs) <= set(kept.get("networks", {})):
-        return {name: _from_json(kept["networks"][name]) for name in runs}
+    terms = {"machine": machine, "threads": torch.get_num_threads(), "torch": torch.__version__}
+    kept = _kept(folder.costs, terms)
+    if set(runs) <= set(kept):
+        return {name: kept[name] for name in runs}
     print(f"\nTiming {len(runs)} networks, one frame after the other")
     costs = measure_costs({name: load_trained(folder, run) for name, run in runs.items()}, device)
-    document = {"machine": machine, "networks": {name: asdict(cost) for name, cost in costs.items()}}
+    document = {**terms, "networks": {name: asdict(cost) for name, cost in costs.items()}}
     with written_beside(folder.costs, overwrite=True) as partial_file:
         partial_file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     return costs
@@ -128,11 +128,8 @@ def is_prepared(network: nn.Module, device: str) -> TypeGuard[FGANet]:
 
 def load_trained(folder: RunFolder, run: Run) -> Loaded:
     """Load a network with its weights as nnU-Net's prediction does."""
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # nnU-Net's search for trainers imports all of its modules
-        predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
-        predictor.initialize_from_trained_model_folder(str(folder.model(run)), (run.fold,))
-    network = predictor.network.eval()
+    predictor = load_model(folder.model(run), run.fold)
+    network = predictor.network
     if isinstance(network, OptimizedModule):
         network = network._orig_mod  # nnUNet_compile is set, and all networks are timed in eager mode
     if isinstance(network, FGANet):
@@ -175,10 +172,14 @@ def _time(
     return Latency(how, dtype, median, low, high)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _kept(file: Path, terms: Mapping[str, Any]) -> dict[str, Cost]:
+    """Costs that were measured on these terms; none where the file is missing, damaged or of another version."""
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if any(document[name] != value for name, value in terms.items()):
+            return {}
+        return {name: _from_json(cost) for name, cost in document["networks"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
 
 

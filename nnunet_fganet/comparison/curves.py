@@ -13,6 +13,7 @@ from nnunet_fganet.files import written_beside
 LAST_PART = 5  # the last fifth of a curve is judged
 FEWEST_EPOCHS = 3  # of that part: a line through two points fits always
 LARGEST_FALL = 0.02  # of the whole training's fall: an exponential decay after four of its time constants
+LARGEST_RISE = 0.05  # of the same: below that a rise is the noise of single epochs
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Flatness:
         How much the loss fell in the last fifth of the epochs, as a share of its whole fall; None where that cannot be
         said.
     is_flat
-        Whether that is at most 2 %.
+        Whether that is at most 2 %, and it did not rise by more than 5 %.
     verdict
         The same in words.
     """
@@ -75,8 +76,11 @@ def flatness(train_loss: Sequence[float]) -> Flatness:
         return Flatness(None, False, "never fell")
     slope = np.polyfit(np.arange(epochs), last, 1)[0]
     fall = float(-slope * epochs / whole)
-    is_flat = fall <= LARGEST_FALL
-    return Flatness(fall, is_flat, "flat" if is_flat else "still falling")
+    if fall > LARGEST_FALL:
+        return Flatness(fall, False, "still falling")
+    if fall < -LARGEST_RISE:
+        return Flatness(fall, False, "rising")
+    return Flatness(fall, True, "flat")
 
 
 def read_curves(checkpoint: Path) -> Curves:

@@ -11,7 +11,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.evaluation.pairs import SPLITS_FILE
+from nnunet_fganet.evaluation.pairs import SPLITS_FILE, validation_frames
 from nnunet_fganet.evaluation.record import find_record, groups_of, name_some, records_of
 from nnunet_fganet.planning.planner import CONFIGURATION
 from nnunet_fganet.planning.planning import raw_folder
@@ -135,13 +135,13 @@ def _check_settings(plans_file: Path, configuration: Mapping[str, Any], number: 
 
 def _validation_frames(path: Path) -> list[list[str]]:
     """nnU-Net would split by frame where there is no such file, and validate on sequences that it trained on."""
-    try:
-        return [list(fold["val"]) for fold in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError):
+    validation = validation_frames(path)
+    if validation is None:
         raise InputError(
             f"{path} is missing or holds no folds: convert the frames with fganet convert, which keeps sequences "
             "together, and plan again."
-        ) from None
+        )
+    return validation
 
 
 def _check_preprocessed(folder: Path, validation: list[list[str]], number: int) -> None:

@@ -69,18 +69,22 @@ def notes_of(findings: Findings) -> list[str]:
         notes.append(
             f"**The loss of {len(waiting)} of {len(findings.trainings)} trainings had not become flat "
             f"({'; '.join(waiting[:5])}{' ...' if len(waiting) > 5 else ''}): with a larger budget the order of the "
-            f"networks may be another one. No figure of theirs is a result; they are marked with {table.NOT_FLAT}.**"
+            "networks may be another one. No figure of theirs, and no difference from one, is a result: their rows are "
+            f"marked with {table.NOT_FLAT}.**"
         )
     notes += [f"Missing, because the training failed: {sentence}" for sentence in findings.missing]
-    if len(findings.selection["seeds"]) == 1:
-        notes.append(
-            "One seed: the intervals are about other frames. They do not say how much another training of the same "
-            "network would differ."
-        )
+    notes.append(_note_on_seeds(len(findings.selection["seeds"])))
     groups = len(set(findings.groups.values()))
     if groups < 10:
         notes.append(f"{groups} {findings.selection['by']}s only: intervals of so few are too narrow.")
     return notes
+
+
+def _note_on_seeds(seeds: int) -> str:
+    about_frames = "intervals are about other frames and do not say how much another training of a network would differ"
+    if seeds == 1:
+        return f"One seed: the {about_frames}."
+    return f"{seeds} seeds: the {about_frames}; see '{table.DICE_OF_SEED}' in the trainings of table.md."
 
 
 def as_page(findings: Findings) -> str:

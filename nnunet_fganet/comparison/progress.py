@@ -1,10 +1,10 @@
 """How long the trainings of a comparison still take, from those measured so far."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import fmean
 
-from nnunet_fganet.commands.watchers import EpochWatcher
+from nnunet_fganet.commands.watchers import EPOCH, SECONDS, EpochWatcher
 
 PREDICTING = re.compile(r"predicting \S+$")
 
@@ -36,6 +36,17 @@ def time_left(
     typical = fmean(means.values())
     for_epochs = sum(epochs * means.get(name, typical) for name, epochs in epochs_left)
     return for_epochs + len(epochs_left) * (fmean(beside) if beside else 0)
+
+
+def logged_epochs(lines: Iterable[str]) -> int:
+    """Number of epochs that a training has ended, those of earlier starts included, by the lines of its log."""
+    epoch = done = 0
+    for line in lines:
+        if match := EPOCH.search(line):
+            epoch = int(match[1])
+        elif SECONDS.search(line):
+            done = epoch + 1
+    return done
 
 
 def duration(seconds: float) -> str:

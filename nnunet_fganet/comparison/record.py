@@ -3,10 +3,11 @@
 import fcntl
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def plans_name_of(base: str, root: Path) -> str:
     return "_".join(part for part in (base, name, digest) if part)
 
 
-def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
+def check_record(root: Path, record: Mapping[str, Any], plans: Path, force: bool) -> None:
     """Take a run folder over, new or made by a comparison under the same terms.
 
     Parameters
@@ -50,8 +51,10 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
         The folder.
     record
         Terms that all trainings of the folder share.
+    plans
+        The comparison's own, which :func:`check_own_plans` lets pass.
     force
-        Remove trainings that were made under other terms.
+        Remove trainings that were made under other terms, and the plans that they followed.
 
     Raises
     ------
@@ -64,7 +67,7 @@ def check_record(root: Path, record: Mapping[str, Any], force: bool) -> None:
         differing = [name for name in {**record, **earlier} if earlier.get(name) != record.get(name)]
         if not force:
             raise InputError(_refusal(root, earlier, record, differing))
-        remove_trainings(root)
+        remove_trainings(root, plans)
     if earlier != record:
         with written_beside(file, overwrite=True) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -97,11 +100,15 @@ def _read(file: Path) -> dict[str, Any] | None:
         raise InputError(f"{file} is damaged: restore it, or name another folder.") from None
 
 
-def remove_trainings(root: Path) -> None:
-    """Remove what trainings and tables wrote into a run folder, and nothing else."""
+def remove_trainings(root: Path, plans: Path) -> None:
+    """Remove what trainings and tables wrote into a run folder, and all configurations of its own plans.
+
+    Those of rows that the command does not choose would else be taken for a change of the plans later.
+    """
     for name in _MADE_BY_RUNS:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    plans.unlink(missing_ok=True)
 
 
 def check_own_plans(target: Path, root: Path, force: bool) -> None:
@@ -152,8 +159,8 @@ def keep_plans(base: Path, target: Path, configurations: Mapping[str, Any], root
                 f"{target} holds other plans, as the data set was planned anew since: name another folder for --out, "
                 f"or start anew with --force, which removes the trainings in {root}."
             ) from None
-        remove_trainings(root)
-        write_comparator_plans(base, target, configurations, force=True, owner=owner)
+        remove_trainings(root, target)
+        write_comparator_plans(base, target, configurations, owner=owner)
 
 
 @contextmanager
@@ -168,17 +175,44 @@ def locked(root: Path) -> Iterator[int]:
     if root.exists() and not root.is_dir():
         raise InputError(f"--out {root} is a file: name a folder.")
     root.mkdir(parents=True, exist_ok=True)
-    names = {path.name for path in root.iterdir()}
+    half_written = f".{RECORD_FILE}."  # by a command that was killed
+    names = {path.name for path in root.iterdir() if not path.name.startswith(half_written)}
     if names - {_LOCK_FILE} and RECORD_FILE not in names:
         raise InputError(f"--out {root} is no run folder (it has no {RECORD_FILE}): name a new or an empty folder.")
     with (root / _LOCK_FILE).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise InputError(
-                f"another command, or a training that it started, still works in {root}: wait for its end."
-            ) from None
+            raise InputError(_who_holds(root)) from None
         yield file.fileno()
+
+
+def _who_holds(root: Path) -> str:
+    """Say who holds a run folder, and the way out: workers of a killed training would hold it for ever."""
+    groups = _groups_that_hold(root / _LOCK_FILE)
+    if groups and all(_has_ended(group) for group in groups):
+        named = " ".join(f"-{group}" for group in sorted(groups))
+        return f"workers that a killed training left behind still hold {root}: end them with kill -- {named}."
+    return f"another command, or a training that it started, still works in {root}: wait for its end."
+
+
+def _groups_that_hold(file: Path) -> set[int]:
+    """Groups of the other processes that have a file open; none where the system does not tell (Linux does)."""
+    groups = set()
+    for opened in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # the process has ended meanwhile, or is of another user
+            process = int(opened.parts[2])
+            if opened.readlink() == file.resolve() and process != os.getpid():
+                groups.add(os.getpgid(process))
+    return groups
+
+
+def _has_ended(process: int) -> bool:
+    """Whether a process, by Linux's ``/proc``, is not there any more, or only its exit code is (a zombie)."""
+    try:
+        return not Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def check_disk(root: Path, bytes_needed: float) -> None:

@@ -30,6 +30,7 @@ PERCENT = {*PAPER_COLUMNS, "cldice", "one_piece", "ece"}
 _LOWER_IS_BETTER = {metric.key for metric in METRICS if not metric.higher_is_better}
 NONE_FOUND = "none found"
 NOT_FLAT = "*"
+DICE_OF_SEED = "Dice of the seed, all folds"
 LOWER_IS_BETTER = "↓"
 CSV_COLUMNS = (
     *("entry", "class", "metric", "value", "low", "high", "frames"),
@@ -85,7 +86,9 @@ def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str], wai
 def differences_table(
     scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()
 ) -> str:
-    """A row for each entry but the reference; see :func:`figures_table`."""
+    """A row for each entry but the reference; marked where it, or the reference, is ``waiting``."""
+    if any(each.difference is None and each.entry in waiting for each in scores):
+        waiting = [each.entry for each in scores]
     rows = [
         [_marked(each.entry, waiting), *(difference_cell(key, each.difference.mean[key]) for key in columns)]
         for each in scores
@@ -142,7 +145,7 @@ def trainings_table(trainings: Sequence[Training], scores: Sequence[EntryScores]
             ]
         )
     header = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
-    return as_markdown([*header, "Dice of the seed, all folds"], rows)
+    return as_markdown([*header, DICE_OF_SEED], rows)
 
 
 def write_csv(path: Path, scores: Sequence[EntryScores]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from nnunet_fganet.commands.running import run_command
 from nnunet_fganet.comparison.curves import kept_curves
-from nnunet_fganet.comparison.progress import RunWatcher, duration, time_left
+from nnunet_fganet.comparison.progress import RunWatcher, duration, logged_epochs, time_left
 from nnunet_fganet.comparison.runs import Run, RunFolder, State
 
 # nnU-Net's options that go on from where a run is.
@@ -50,6 +50,16 @@ class Trainings:
     def state(self, run: Run) -> State:
         """How far a run is."""
         return self.folder.state(run, self.frames[run.fold], self.ending)
+
+    def epochs_left(self, run: Run) -> int:
+        """How many epochs a run has still to train; of an interrupted one, by its log."""
+        state, log = self.state(run), self.folder.log(run)
+        if state in (State.TRAINED, State.DONE):
+            return 0
+        if state is State.NEW or not log.is_file():
+            return self.epochs
+        with log.open(encoding="utf-8", errors="replace") as lines:
+            return max(self.epochs - logged_epochs(lines), 0)
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,7 @@ def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failu
         print(f"{len(done)} of {len(trainings.runs)} trainings are done already.")
     failures = []
     for index, run in enumerate(pending):
-        left = time_left([(each.entry.name, trainings.epochs) for each in pending[index:]], seconds, beside)
+        left = time_left(_epochs_left(trainings, pending[index:]), seconds, beside)
         said = "" if left is None else f" (all trainings: about {duration(left)} left)"
         print(f"\n[{len(done) + index + 1}/{len(trainings.runs)}] {run.title}{said}", flush=True)
         state, started = trainings.state(run), time.monotonic()
@@ -119,10 +129,10 @@ def _train(
     keep_open: Sequence[int],
 ) -> int:
     """Run nnU-Net's command until it ends; returns its exit code."""
+    left_of_others = _epochs_left(trainings, others)
 
     def all_left(epochs_done: int, last: float) -> float | None:
-        epochs_left = [(run.entry.name, trainings.epochs - epochs_done)]
-        epochs_left += [(other.entry.name, trainings.epochs) for other in others]
+        epochs_left = [(run.entry.name, trainings.epochs - epochs_done), *left_of_others]
         # This run's own speed counts for its entry: the machine may be busier or idler than it was.
         return time_left(epochs_left, {**seconds, run.entry.name: [last]}, beside)
 
@@ -130,6 +140,11 @@ def _train(
     print(f"      {' '.join([Path(command[0]).name, *command[1:]])}", flush=True)
     watch = RunWatcher(trainings.epochs, all_left)
     return run_command(command, _environment(trainings), trainings.folder.log(run), watch, keep_open)
+
+
+def _epochs_left(trainings: Trainings, runs: Sequence[Run]) -> list[tuple[str, int]]:
+    """As :func:`nnunet_fganet.comparison.progress.time_left` takes them."""
+    return [(run.entry.name, trainings.epochs_left(run)) for run in runs]
 
 
 def nnunet_command(trainings: Trainings, run: Run) -> list[str]:

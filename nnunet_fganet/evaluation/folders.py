@@ -57,13 +57,24 @@ class Evaluation:
     notes: list[str]
 
 
-def evaluate_folders(options: EvaluationOptions) -> Evaluation:
-    """Measure every frame of a folder.
+@dataclass(frozen=True)
+class FoundFrames:
+    """What is to be measured, and what ``record`` (a table, if any) says of each frame."""
+
+    pairs: list[Pair]
+    labels: DatasetLabels | None
+    record: Path | None
+    groups: dict[str, str]
+    spacings: dict[str, float | None]
+
+
+def find_frames(options: EvaluationOptions) -> FoundFrames:
+    """Find all frames and what is known of them, without reading a mask.
 
     Raises
     ------
     InputError
-        Something given cannot be used; the message names it.
+        Something is missing or does not fit together; the message names it.
     """
     only = None if options.fold is None else frames_of_fold(options.labels, options.fold)
     pairs = find_pairs(options.predictions, options.labels, options.probabilities, only)
@@ -72,14 +83,27 @@ def evaluate_folders(options: EvaluationOptions) -> Evaluation:
     records = records_of([pair.case for pair in pairs], record)
     groups = groups_of(records, options.by, record)
     spacings = {case: known.spacing_mm for case, known in records.items()}
-    measure = partial(measure_pair, labels=labels or WIRE_OR_NOT, spacings=spacings)
-    frames = map_with_progress(measure, pairs, options.workers, "evaluate")
+    return FoundFrames(pairs, labels, record, groups, spacings)
+
+
+def evaluate_folders(options: EvaluationOptions) -> Evaluation:
+    """Measure every frame of a folder.
+
+    Raises
+    ------
+    InputError
+        Something given cannot be used; the message names it.
+    """
+    found = find_frames(options)
+    measure = partial(measure_pair, labels=found.labels or WIRE_OR_NOT, spacings=found.spacings)
+    frames = map_with_progress(measure, found.pairs, options.workers, "evaluate")
     measured = {name: [frame[name] for frame in frames] for name in frames[0]}
-    grouping = f"{options.by} by {record}" if record is not None else "sequence by file name, up to its last number"
-    notes = [f"Grouping: {grouping}."]
-    if labels is None:
+    by_name = "sequence by file name, up to its last number"
+    notes = [f"Grouping: {by_name if found.record is None else f'{options.by} by {found.record}'}."]
+    if found.labels is None:
         notes.append("No dataset.json beside the labels or the predictions: every value but 0 counts as wire.")
-    return Evaluation(measured, groups, notes + _notes_on_probabilities(measured, pairs, options.predictions))
+    notes += _notes_on_probabilities(measured, found.pairs, options.predictions)
+    return Evaluation(measured, found.groups, notes)
 
 
 def measure_pair(pair: Pair, labels: DatasetLabels, spacings: dict[str, float | None]) -> dict[str, FrameFigures]:
@@ -153,9 +177,14 @@ def _check_size(path: Path, shape: tuple[int, ...], label: Path, wanted: tuple[i
 
 
 def _check_values(path: Path, mask: npt.NDArray[np.integer], labels: DatasetLabels, also: set[int]) -> None:
-    if labels.values is None:
-        return
     values = {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+    if labels.values is None:
+        if len(values) > 2:
+            raise InputError(
+                f"{path} has {len(values)} values, and there is no dataset.json that says what they mean: save it as a "
+                "mask of two values (PNG: JPEG blurs them), or put the data set's dataset.json into a folder of masks."
+            )
+        return
     unknown = sorted(values - labels.values - also)
     if unknown:
         raise InputError(

@@ -64,6 +64,14 @@ def find_pairs(
     ]
 
 
+def validation_frames(path: Path) -> list[list[str]] | None:
+    """Validation frames of each fold of a ``splits_final.json``; None where it is missing or holds no folds."""
+    try:
+        return [list(fold["val"]) for fold in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
 def frames_of_fold(labels: Path, fold: int) -> list[str]:
     """Read the validation frames of a fold from ``splits_final.json`` of the labels' data set.
 
@@ -73,11 +81,9 @@ def frames_of_fold(labels: Path, fold: int) -> list[str]:
         There is no such file or fold.
     """
     path = labels.resolve().parent / SPLITS_FILE
-    try:
-        folds = json.loads(path.read_text(encoding="utf-8"))
-        validation = [list(one["val"]) for one in folds]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise InputError(f"--fold {fold}: {path} is missing or holds no folds as nnU-Net writes them.") from None
+    validation = validation_frames(path)
+    if validation is None:
+        raise InputError(f"--fold {fold}: {path} is missing or holds no folds as nnU-Net writes them.")
     if not 0 <= fold < len(validation):
         raise InputError(f"--fold {fold}: {path} has the folds 0 to {len(validation) - 1}.")
     return validation[fold]

@@ -14,8 +14,10 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.comparators.adapter import AdaptedNetwork
 from nnunet_fganet.frames.collimation import clean_border
 from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.padding import FEWEST_MULTIPLES
 
 _SPACING = (999, 1, 1)  # what nnU-Net's reader of PNG files says of every frame: (between frames, rows, columns)
 
@@ -106,11 +108,13 @@ def place_frame(predictor: nnUNetPredictor, frame: npt.NDArray[np.integer]) -> P
 def _size_without_own_padding(network: nn.Module, size: int, patch: int) -> int:
     """Next size that the network's layers halve without a remainder.
 
-    FGA-Net would pad to it by itself, bottom and right, but then its layers would not cover the image that it was
-    given, and maps of them not the frame. Other networks are known by the patch: it divides by what they reduce it
-    to, which is a power of two, 256 at most (nnU-Net's planner halves a side of 1024 eight times).
+    FGA-Net and the comparators would pad to it by themselves, bottom and right, but then their layers would not cover
+    the image that they were given, and maps of them not the frame. nnU-Net's networks are known by the patch: it
+    divides by what they reduce it to, which is a power of two, 256 at most (nnU-Net's planner halves a side of 1024
+    eight times).
     """
-    if isinstance(network, FGANet):
-        return max(-(-size // network.size_multiple), 2) * network.size_multiple
+    network = getattr(network, "_orig_mod", network)  # of a compiled one
+    if isinstance(network, FGANet | AdaptedNetwork):
+        return max(-(-size // network.size_multiple), FEWEST_MULTIPLES) * network.size_multiple
     multiple = gcd(patch, 256)
     return -(-size // multiple) * multiple

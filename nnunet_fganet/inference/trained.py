@@ -15,7 +15,7 @@ _BESIDE_THE_FOLDS = ("plans.json", "dataset.json")
 _WHICH_FOLDER = "give the folder that nnU-Net trained into, .../TRAINER__PLANS__2d"
 
 
-def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nnUNetPredictor:
+def load_model(folder: Path, fold: int | str = 0, device: str = "cpu") -> nnUNetPredictor:
     """Load one fold of a trained model, with its weights, in evaluation mode, without test-time mirroring.
 
     Parameters
@@ -35,8 +35,7 @@ def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nn
     Raises
     ------
     InputError
-        No folder of a trained model, no finished training of this fold, files that nnU-Net cannot load, a model that
-        does not take single grey frames, or no GPU.
+        No folder of a trained model, no finished training of this fold, files that nnU-Net cannot load, or no GPU.
     """
     _check(folder, fold)
     if device == "cuda" and not torch.cuda.is_available():
@@ -52,9 +51,21 @@ def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nn
                 f"{folder}, fold {fold}, cannot be loaded ({reason}): see whether the training ended well, "
                 "and whether fganet doctor finds its trainer."
             ) from error
+    predictor.network.to(predictor.device).eval()
+    return predictor
+
+
+def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nnUNetPredictor:
+    """Load a model that takes single grey frames, see :func:`load_model`.
+
+    Raises
+    ------
+    InputError
+        Also where the model takes something else.
+    """
+    predictor = load_model(folder, fold, device)
     if len(predictor.configuration_manager.patch_size) != 2 or len(predictor.dataset_json["channel_names"]) != 1:
         raise InputError(f"{folder} was not trained on single grey frames: name a 2d model of one channel.")
-    predictor.network.to(predictor.device).eval()
     return predictor
 
 

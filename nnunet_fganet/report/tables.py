@@ -44,7 +44,7 @@ class Table:
 
 
 def figure_tables(run: RunDocument) -> list[Table]:
-    """The paper's columns, and what these do not see; the best of each column is marked."""
+    """The paper's columns, and what these do not see; the best of each column, among results, has a star."""
     return [
         _figures(run, name, columns)
         for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS))
@@ -57,30 +57,36 @@ def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
     rows = [[Cell(_marked(entry))] for entry in entries]
     for one in shown:
         figures = [as_figure(entry["metrics"][one.key]) for entry in entries]
-        values = [figure.value for figure in figures if not math.isnan(figure.value)]
+        values = [
+            figure.value
+            for entry, figure in zip(entries, figures, strict=True)
+            if not _is_waiting(entry) and not math.isnan(figure.value)
+        ]
         tied = len({one.text(value) for value in values}) < 2
         best = (max if one.higher_is_better else min)(values, default=math.nan)
-        for row, figure in zip(rows, figures, strict=True):
-            style = "best" if not tied and one.text(figure.value) == one.text(best) else ""
+        for entry, row, figure in zip(entries, rows, figures, strict=True):
+            is_best = not tied and not _is_waiting(entry) and one.text(figure.value) == one.text(best)
+            style = "best" if is_best else ""
             row.append(Cell(figure_cell(one.key, figure), _sorted_by(figure.value), style))
     return Table(name, ["", *_headings(columns)], rows, list(range(len(entries))))
 
 
 def difference_tables(run: RunDocument) -> list[Table]:
-    """The reference minus each other entry; empty where there is none."""
-    numbered = [
-        (number_, each) for number_, each in enumerate(run.summary["entries"]) if each["difference"] is not None
-    ]
+    """The reference minus each other entry, marked where one of the two is no result; empty where there is none."""
+    entries = run.summary["entries"]
+    numbered = [(number_, each) for number_, each in enumerate(entries) if each["difference"] is not None]
     if not numbered:
         return []
+    reference_is_waiting = any(each["difference"] is None and _is_waiting(each) for each in entries)
     tables = []
     for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS)):
         rows = []
         for _, entry in numbered:
-            row = [Cell(_marked(entry))]
+            is_waiting = reference_is_waiting or _is_waiting(entry)
+            row = [Cell(_titled(entry, is_waiting))]
             for key in columns:
                 figure = as_figure(entry["difference"]["metrics"][key])
-                style = "found" if difference_found(figure) else "none-found"
+                style = "none-found" if not difference_found(figure) else "" if is_waiting else "found"
                 row.append(Cell(difference_cell(key, figure), _sorted_by(figure.value), style))
             rows.append(row)
         tables.append(Table(name, ["", *_headings(columns)], rows, [number_ for number_, _ in numbered]))
@@ -178,8 +184,15 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
 
 def _marked(entry: Mapping[str, Any]) -> str:
     """Title of a row; marked as in the terminal's tables where a training's loss had not become flat."""
-    waiting = any(not run["flatness"]["is_flat"] for run in entry["runs"])
-    return f"{entry['title']} {NOT_FLAT}" if waiting else entry["title"]
+    return _titled(entry, _is_waiting(entry))
+
+
+def _titled(entry: Mapping[str, Any], is_waiting: bool) -> str:
+    return f"{entry['title']} {NOT_FLAT}" if is_waiting else entry["title"]
+
+
+def _is_waiting(entry: Mapping[str, Any]) -> bool:
+    return any(not run["flatness"]["is_flat"] for run in entry["runs"])
 
 
 def _listed(value: Any) -> str:

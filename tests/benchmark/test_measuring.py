@@ -8,7 +8,7 @@ from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import WARM_UP, measure
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network, with_dropout
 from nnunet_fganet.benchmark.parts import REST, time_by_part
-from nnunet_fganet.benchmark.training import cosine_similarities
+from nnunet_fganet.benchmark.training import cosine_similarities, make_optimizer
 from nnunet_fganet.network.sda import SDA
 
 
@@ -24,6 +24,17 @@ def test_a_measurement_leaves_the_warm_up_out():
     assert (len(measured.times), measured.result) == (5, WARM_UP + 5)
     assert measured.times == sorted(measured.times)
     assert 1 <= measured.milliseconds < 50
+
+
+def test_on_a_gpu_no_run_is_timed_while_the_warm_up_is_computed(monkeypatch):
+    """The order of events, with a GPU that is only counted on: one is not at hand everywhere."""
+    events = []
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: events.append("wait"))
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 0)
+    measure(lambda: lambda: events.append("call"), 2, "cuda")
+    assert events == ["call"] * WARM_UP + ["wait", "call", "wait", "call", "wait"]
 
 
 def test_peak_memory_is_that_of_building_and_running():
@@ -51,6 +62,21 @@ def test_cosine_similarities():
     assert cosine_similarities(expected, expected) == {"a": 1}
     turned = {"a": torch.tensor([1.0, 1.0]), "b": torch.tensor([0.0, 0.0])}
     assert cosine_similarities(turned, expected) == {"a": pytest.approx(0.5**0.5)}
+
+
+@pytest.mark.parametrize(("is_reference", "device", "fused"), [(True, "cpu", False), (False, "cpu", True)])
+def test_a_step_is_updated_as_the_trainer_updates_it(is_reference, device, fused):
+    layer = torch.nn.Linear(1, 1)
+    optimizer = make_optimizer(layer, torch.device(device), is_reference)
+    assert bool(optimizer.defaults["fused"]) is fused
+    layer(torch.ones(1, 1)).sum().backward()
+    before = layer.weight._version
+    optimizer.step()
+    assert layer.weight._version > before  # by which FGA-Net knows that it must be prepared anew
+
+
+def test_on_a_gpu_the_update_is_not_fused():
+    assert not make_optimizer(torch.nn.Linear(1, 1), torch.device("cuda"), False).defaults["fused"]
 
 
 def test_throughput_is_a_plausible_number():

@@ -11,6 +11,7 @@ from nnunetv2.evaluation.evaluate_predictions import compute_metrics_on_folder
 from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from sklearn.metrics import f1_score, roc_auc_score
 
+from nnunet_fganet.cli.main import main
 from nnunet_fganet.evaluation.summary import METRICS
 
 
@@ -193,14 +194,31 @@ def test_notes_on_the_other_predictions_are_in_the_summary_too(folders: Folders)
     assert len(both) == len(alone) + 1 and both[-1].startswith(f"{other}: AUC")
 
 
-def test_the_table_is_printed_before_a_comparison_fails(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_comparison_lacks_is_said_before_all_is_measured(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders.write_record(dict.fromkeys(CASES, "anna"))
-    folders.evaluate("--by", "patient", "--against", folders.root / "gone", code=2)
+    folders.evaluate("--by", "patient", "--against", folders.predictions, code=2)
     said = capsys.readouterr()
-    assert "Dice, pooled" in said.out and "one group (anna)" in said.err
+    assert "Dice, pooled" not in said.out and "one group (anna)" in said.err
     folders.evaluate("--against", folders.root / "gone", code=2)
     said = capsys.readouterr()
-    assert "Dice, pooled" in said.out and "no folder" in said.err
+    assert "Dice, pooled" not in said.out and "no folder" in said.err
+
+
+def test_a_comparison_that_fails_leaves_what_was_measured_before(
+    folders: Folders, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other, table = folders.root / "other", folders.root / "frames.csv"
+    alone = folders.evaluate()
+    write_predictions(other, seed=1, npz=False)
+    (other / f"{CASES[9]}.png").write_text("PNG")
+    folders.json.unlink()
+    arguments = ["evaluate", folders.predictions, folders.labels, "--against", other]
+    assert main([str(each) for each in (*arguments, "--csv", table, "--json", folders.json)]) == 2
+    assert f"{other / CASES[9]}.png" in capsys.readouterr().err
+    assert json.loads(folders.json.read_text()) == alone
+    assert len(table.read_text().splitlines()) == 11
 
 
 @pytest.mark.slow

@@ -46,6 +46,12 @@ def swapped_outside_a_data_set(folders: Folders) -> None:
     swapped(folders)
 
 
+def grey_edges_without_dataset_json(folders: Folders) -> None:
+    for folder in (folders.raw, folders.predictions):
+        (folder / "dataset.json").unlink()
+    cv2.imwrite(str(folders.labels / f"{CASES[0]}.png"), cv2.GaussianBlur(wire(0) * 255, (3, 3), 0))
+
+
 def same_folder(folders: Folders) -> None:
     folders.predictions = folders.labels / ".." / "labelsTs"
 
@@ -85,6 +91,7 @@ BAD_INPUT = {
     "colour_mask": (mask(f"{FIRST}.png", np.dstack([wire(0), wire(1), wire(2)])), [], [f"{FIRST}.png", "colour"]),
     "values_outside": (mask(f"{FIRST}.png", wire(0) * 255), [], [f"{FIRST}.png", "255", "(0, 1)"]),
     "label_values_outside": (mask(LABEL, wire(0) * 2), [], [LABEL, "2", "(0, 1)"]),
+    "grey_edges": (grey_edges_without_dataset_json, [], [LABEL, "no dataset.json"]),
     "swapped": (swapped, [], ["swapped"]),
     "swapped_outside_a_data_set": (swapped_outside_a_data_set, [], ["swapped"]),
     "same_folder": (same_folder, [], ["two folders"]),

@@ -1,5 +1,7 @@
 """The terminal's short lines, from lines that nnU-Net 2.8.1 wrote."""
 
+import pytest
+
 from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 
 EPOCH = """\
@@ -29,6 +31,21 @@ def test_a_training_that_goes_on_counts_from_its_epoch() -> None:
     [line] = shown(EpochWatcher(epochs=30), epoch=28, loss="1", dice="[np.float32(nan)]", seconds="60")
     assert "epoch  29/30" in line
     assert "about 1.0 min left" in line
+
+
+@pytest.mark.parametrize(
+    ("listed", "mean"),
+    [
+        ("[np.float32(1e-04)]", "0.0001"),
+        ("[0.25]", "0.2500"),
+        ("[np.float32(0.5), np.float32(0.75)]", "0.6250"),
+        ("[np.float32(nan), np.float32(1.0)]", "1.0000"),
+        ("[nan, nan]", "nan"),
+    ],
+)
+def test_dice_is_the_mean_of_the_classes_that_have_one(listed: str, mean: str) -> None:
+    [line] = shown(EpochWatcher(epochs=4), epoch=0, loss="1", dice=listed, seconds="1")
+    assert f"validation Dice {mean:>6} " in line
 
 
 def test_predicted_frames_are_counted() -> None:

@@ -1,5 +1,6 @@
 """What networks cost, measured side by side in this process."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,10 @@ from comparator_plans import SCALE, build
 from torch import nn
 from trained_model import FGANET, UNET, write_model
 
-from nnunet_fganet.comparison.costs import Loaded, is_prepared, load_trained, measure_costs
+from nnunet_fganet.comparison.costs import Loaded, is_prepared, load_trained, measure_costs, measured_costs
 from nnunet_fganet.comparison.entries import compared_entries
 from nnunet_fganet.comparison.runs import Run, RunFolder
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.network.counting import count_operations
 
 
@@ -74,6 +76,36 @@ def test_every_network_computes_in_one_memory_format(name: str) -> None:
             module.register_forward_hook(note_format)
     measure_costs({name: plain}, "cpu")
     assert contiguous and all(contiguous)
+
+
+def test_costs_are_kept_as_long_as_they_were_measured_on_equal_terms(tmp_path: Path) -> None:
+    folder, [entry] = RunFolder(tmp_path, "Dataset901_Wires", "P"), compared_entries(["unet"])
+    run = Run(entry, 0, 0)
+    write_model(folder.model(run), UNET)
+    first = measured_costs(folder, {"unet": run}, "cpu", "a machine")
+    assert measured_costs(folder, {"unet": run}, "cpu", "a machine") == first
+    kept = json.loads(folder.costs.read_text())
+    [cost] = kept["networks"].values()
+    for other in (
+        {**kept, "threads": kept["threads"] + 1},
+        {**kept, "torch": "1.0"},
+        {name: value for name, value in kept.items() if name != "threads"},  # as an earlier version wrote it
+        {**kept, "networks": {"unet": {**cost, "flops": 1}}},
+        {**kept, "networks": {"unet": {**cost, "latencies": [{}]}}},
+        [],
+    ):
+        folder.costs.write_text(json.dumps(other))
+        assert measured_costs(folder, {"unet": run}, "cpu", "a machine") != first
+        assert set(json.loads(folder.costs.read_text())) == {"machine", "threads", "torch", "networks"}
+
+
+def test_a_training_that_cannot_be_loaded_is_named(tmp_path: Path) -> None:
+    folder, [entry] = RunFolder(tmp_path, "Dataset901_Wires", "P"), compared_entries(["unet"])
+    run = Run(entry, 0, 0)
+    write_model(folder.model(run), UNET)
+    folder.checkpoint(run).write_bytes(b"PK")
+    with pytest.raises(InputError, match="fold 0, cannot be loaded"):
+        load_trained(folder, run)
 
 
 @pytest.mark.parametrize("compiled", ["f", "t"])

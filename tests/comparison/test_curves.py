@@ -42,8 +42,12 @@ def test_a_flat_end_stays_flat_under_noise() -> None:
     assert not flatness(decay(1) + noise).is_flat
 
 
-def test_a_loss_that_rises_at_the_end_is_not_falling() -> None:
-    assert flatness([*decay(5, 80), *np.linspace(0.01, 0.05, 20)]).is_flat
+@pytest.mark.parametrize(("end", "verdict"), [(0.04, "flat"), (0.09, "rising"), (0.5, "rising")])
+def test_a_loss_that_rises_at_the_end_is_not_flat_beyond_noise(end: float, verdict: str) -> None:
+    """By hand: a straight rise by ``end`` - 0.01 in the last fifth; the whole fall is from 1 to the mean of it."""
+    judged = flatness([*decay(5, 80), *np.linspace(0.01, end, 20)])
+    assert judged.fall == pytest.approx(-20 / 19 * (end - 0.01) / (1 - (0.01 + end) / 2))
+    assert (judged.verdict, judged.is_flat) == (verdict, verdict == "flat")
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,19 @@ def test_the_command_goes_on_from_there(folder: RunFolder) -> None:
     assert nnunet_command(trainings(folder), RUN)[1:] == [*given, "--val"]
 
 
+def test_epochs_that_are_trained_are_not_left(folder: RunFolder) -> None:
+    """By lines of nnU-Net 2.8.1: two epochs of the first start and the third of the second, which was killed later."""
+    ended = "19:04:10: Epoch {0}\n19:04:32: train_loss 1.5\n19:04:32: Epoch time: 21.3 s\n"
+    assert trainings(folder).epochs_left(RUN) == 5
+    write(folder, "latest")
+    assert trainings(folder).epochs_left(RUN) == 5  # nobody knows
+    folder.log(RUN).parent.mkdir()
+    folder.log(RUN).write_text("".join(map(ended.format, range(3))) + "19:05:10: Epoch 3\n")
+    assert trainings(folder).epochs_left(RUN) == 2
+    write(folder, "final")
+    assert trainings(folder).epochs_left(RUN) == 0
+
+
 def test_every_entry_is_trained_before_the_next_fold() -> None:
     order = [(run.seed, run.fold, run.entry.name) for run in runs_of([UNET, FGANET], (0, 2), (7,))]
     assert order == [(7, 0, "unet"), (7, 0, "fganet"), (7, 2, "unet"), (7, 2, "fganet")]

@@ -169,6 +169,26 @@ def test_the_page_has_all_tables_and_marks_what_is_no_result(findings):
     assert "still falling" in trained and "2 min" in trained
 
 
+def test_differences_from_a_reference_that_is_no_result_are_marked(findings):
+    falling = [
+        (run, FALLING, flatness(FALLING.train_loss)) if run.entry == FGANET else (run, FLAT, flatness(FLAT.train_loss))
+        for run, _, _ in findings.trainings
+    ]
+    figures, rest = page.as_page(replace(findings, trainings=falling)).split("## FGA-Net minus the other")
+    assert row(figures, "FGA-Net *") and row(figures, "U-Net  ")
+    assert row(rest.split("## Cost")[0], "U-Net *")
+
+
+def test_the_page_says_that_intervals_are_not_about_other_trainings(findings):
+    said = "intervals are about other frames and do not say how much another training"
+    one, two = (
+        page.as_page(replace(findings, selection=findings.selection | {"seeds": seeds})) for seeds in ([0], [0, 1])
+    )
+    assert f"One seed: the {said}" in one and f"2 seeds: the {said}" in two
+    assert "see 'Dice of the seed, all folds' in" in two
+    assert row(two.split("## Trainings")[1], "  ").split("|")[-2].strip() == "Dice of the seed, all folds"
+
+
 def test_the_page_speaks_of_prepared_networks_where_there_are_any(findings):
     assert "prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" in page.as_page(findings)
     fganet = replace(COSTS["fganet"], latencies=COSTS["fganet"].latencies[:1])

@@ -177,11 +177,6 @@ def test_force_replaces_nothing_but_data_sets(source: Path, out: Path, capsys: p
     assert "no data set of fganet convert alone" in fails(capsys, source, out, "--force")
 
 
-def test_a_data_set_inside_its_source_is_refused(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """It would be found, and its frames taken for new ones, by the next conversion."""
-    assert "lies in the source folder" in fails(capsys, source, source / "raw")
-
-
 @pytest.mark.parametrize("inside", ["source", "groups", "manifest", "frames"])
 def test_force_does_not_remove_what_it_reads(
     inside: str, source: Path, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from converter_sources import SIZE, convert, draw_frame, save
+from converter_sources import SIZE, convert, draw_frame, draw_wire, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage import io
@@ -37,6 +37,26 @@ def test_labelme_folder(tmp_path: Path, out: Path, embed: bool) -> None:
     assert label[5:31, 10:14].all()
     assert label.sum() == 26 * 4
     np.testing.assert_array_equal(io.imread(folder / "imagesTr" / "s3_1_0000.png"), draw_frame(4))
+
+
+def test_a_data_set_inside_its_source_is_not_searched(tmp_path: Path) -> None:
+    source = tmp_path / "in"
+    for number in range(5):
+        write_annotation(source, f"s{number}_1", [POLYGON])
+    for _ in range(2):
+        folder = convert(source, source / "raw", "--force")
+    assert len(list((folder / "imagesTr").iterdir())) == 5
+
+
+def test_what_masks_were_exported_from_may_lie_beside_them(tmp_path: Path, out: Path) -> None:
+    source = tmp_path / "in"
+    for number in range(5):
+        write_annotation(source / "labelme", f"s{number}_1", [STRIP])
+        (source / "labelme" / f"s{number}_1.png").unlink()
+        save(source / "images" / f"s{number}_1.png", draw_frame(number))
+        save(source / "masks" / f"s{number}_1.png", draw_wire(number))
+    folder = convert(source, out)
+    np.testing.assert_array_equal(io.imread(folder / "labelsTr" / "s3_1.png"), draw_wire(3) > 0)
 
 
 def test_labelme_files_beside_and_below(tmp_path: Path, out: Path) -> None:

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from comparator_plans import PLANS, SCALE
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._dynamo import OptimizedModule
 from trained_model import FGANET, PLAIN, UNET, write_model
 from wire_dataset import wire_frame
 
+from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.explanation.explaining import explain_frame
 from nnunet_fganet.explanation.layers import run_and_list_layers
 from nnunet_fganet.explanation.placement import place_frame
@@ -101,3 +104,23 @@ def test_every_layer_covers_the_networks_image_without_a_rest(predictors, model,
         reduction = rows // layer.rows
         assert (layer.rows * reduction, layer.columns * reduction) == (rows, columns), layer
     assert max(rows // layer.rows for layer in layers) == 8
+
+
+@pytest.mark.parametrize(("name", "patch"), [("unet", 72), ("cenet", 80)])
+def test_layers_of_comparators_cover_the_networks_image_too(name, patch, tmp_path):
+    """Their patches need not be multiples of what they take, as they pad by themselves."""
+    predictor = load_predictor(write_model(tmp_path / name, COMPARATORS[name].architecture(PLANS, SCALE), patch))
+    placed = place_frame(predictor, wire_frame(6, 130)[0][:64, :70])
+    rows, columns = placed.image.shape[2:]
+    _, layers = run_and_list_layers(predictor.network, placed.image)
+    lowest = min(layers, key=lambda layer: layer.rows * layer.columns if layer.rows > 1 else rows * columns)
+    multiple = predictor.network.size_multiple
+    assert (lowest.rows * multiple, lowest.columns * multiple) == (rows, columns)
+
+
+def test_a_compiled_network_sees_what_the_plain_one_sees(predictors, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_compile", "t")
+    compiled = load_predictor(write_model(tmp_path / "compiled", FGANET, 68))
+    assert isinstance(compiled.network, OptimizedModule)
+    frame = wire_frame(6, 130)[0][:66, :70]
+    assert torch.equal(place_frame(compiled, frame).image, place_frame(predictors["odd patch"], frame).image)

@@ -10,6 +10,7 @@ from run_folder import HOSTILE_CASE, HOSTILE_SEQUENCE
 
 from nnunet_fganet.report import tables
 from nnunet_fganet.report.document import read_run
+from nnunet_fganet.report.page import render_page
 
 
 class Elements(HTMLParser):
@@ -68,6 +69,13 @@ def test_the_page_says_what_made_it(markup):
     assert "have pictures: the 2 worst" in markup
 
 
+def test_sequences_whose_names_differ_only_by_case_are_counted_apart(run_folder):
+    run = read_run(run_folder)
+    names = dict(zip(run.summary["groups"], ["Wire", "wire", "WIRE"] * 3, strict=True))
+    run.summary["groups"] = names
+    assert "9 validation frames of 3 sequences" in render_page(run, 1, [])
+
+
 def test_the_best_of_each_column_is_marked_and_ties_are_not(run_folder):
     paper, shape = tables.figure_tables(read_run(run_folder))
     best = [[cell.style for cell in row[1:]] for row in paper.rows]
@@ -93,6 +101,17 @@ def test_a_training_whose_loss_still_falls_marks_its_rows(run_folder):
     assert [row[0].text for row in tables.figure_tables(run)[0].rows][1] == "+ BGA *"
     assert tables.training_table(run).rows[1][-1] == tables.Cell("still falling", style="warning")
     assert tables.training_table(run).rows[1][-2].text == "30.0"
+
+
+def test_a_row_that_is_no_result_is_not_the_best(run_folder):
+    run = read_run(run_folder)
+    waiting = run.summary["entries"][2]
+    waiting["runs"][0]["flatness"]["is_flat"] = False
+    paper, _ = tables.figure_tables(run)
+    assert [[cell.style for cell in row[1:]] for row in paper.rows] == [[""] * 5, ["best"] * 5, [""] * 5]
+    differences = tables.difference_tables(run)[0].rows
+    assert [row[0].text for row in differences] == ["Baseline *", "+ BGA *"]
+    assert not any(cell.style == "found" for row in differences for cell in row)
 
 
 def test_costs_are_listed_once_for_each_network(run_folder):

@@ -104,16 +104,25 @@ def test_text_filters_the_list_of_frames(page):
 
 
 def test_a_network_that_is_filtered_out_is_nowhere_on_the_page(page):
+    assert page.locator("#viewer-title").inner_text().endswith(TITLES[0])
     page.locator("#networks summary").click()
     page.get_by_role("checkbox", name="Baseline").uncheck()
     assert "Baseline" not in column(page, "#frame-table", "network")
     assert page.locator("[data-entry='0']").count() > 10
     assert page.locator("[data-entry='0']:visible").count() == 0
     assert "Baseline" not in page.locator("#others").inner_text()
+    shown = " · ".join(column(page, "#frame-table", heading)[0] for heading in ("frame", "network"))
+    assert page.locator("#viewer-title").inner_text() == shown
+    assert TITLES[0] not in page.locator("#stage img").first.get_attribute("alt")
     page.locator("#no-networks").click()
     assert column(page, "#frame-table", "frame") == []
+    assert page.locator("#viewer-title").inner_text() == page.locator("#viewer-figures").inner_text() == ""
+    assert page.locator("#stage img, #others img").count() == 0
+    page.locator("#zoom-in").click()  # and the list of networks closes
+    page.locator("#networks summary").click()
     page.locator("#all-networks").click()
     assert set(column(page, "#frame-table", "network")) == set(TITLES)
+    assert page.locator("#stage img").count() > 0
 
 
 def test_arrow_keys_go_through_the_list_and_stop_at_its_ends(page):

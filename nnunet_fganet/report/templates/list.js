@@ -24,7 +24,8 @@ function filterNetworks() {
   for (const element of document.querySelectorAll("[data-entry]"))
     element.toggleAttribute("data-off", !isShown(element.dataset.entry));
   listRows();
-  showCurrent();
+  if (current && isShown(current.entry)) showCurrent();
+  else showFirst();
 }
 const setAll = (checked) => {
   for (const box of boxes) box.checked = checked;

@@ -59,6 +59,13 @@ function show(row) {
   showCurrent();
   if (other) scrollStage(wireMiddle());
 }
+function showFirst() {
+  const [first] = pictured();
+  if (first) return show(first);
+  current = null;
+  for (const id of ["viewer-title", "viewer-figures", "stage", "others"]) byId(id).replaceChildren();
+  showPosition();
+}
 function showCurrent() {
   if (!current) return;
   const layers = LAYERS.filter((layer) => byId(`layer-${layer}`).checked);
@@ -119,6 +126,7 @@ function step(by) {
   if (row?.isConnected) table.scrollTop = row.offsetTop - table.clientHeight / 2;
 }
 function changeZoom(by) {
+  if (!current) return;
   const before = zoom;
   zoom = ZOOMS[Math.min(Math.max(ZOOMS.indexOf(zoom) + by, 0), ZOOMS.length - 1)];
   const middle = before === 1 ? wireMiddle() : shownMiddle();
@@ -194,4 +202,4 @@ byId("sequences").addEventListener("click", (event) => {
 });
 
 listRows();
-if (listed.length > 0) show(listed[0]);
+showFirst();

@@ -126,8 +126,10 @@ class FGANetPlanner(ExperimentPlanner):
             print(f"No configuration {STOCK_CONFIGURATION}: nnU-Net's own network cannot halve a patch of {patch}.")
         recursive_fix_for_json_export(plans)
         file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
-        if file.is_file():
-            self._drop_stale(file, plans) if self.options.overwrite else self._check_earlier_plans(file, plans)
+        if file.is_file() and self.options.overwrite:
+            self._drop_stale(file, plans)
+        elif file.is_file():
+            self._check_earlier_plans(file, plans)
         super().save_plans(plans)
 
     def _drop_stale(self, file: Path, plans: dict[str, Any]) -> None:

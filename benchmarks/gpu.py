@@ -1,4 +1,4 @@
-"""Measure everything that needs a GPU, in one call: kernels against torchvision, a frame, a training step.
+"""Measure everything that needs a GPU, in one call: tests, deformable convolutions, a frame, a training step.
 
     python benchmarks/gpu.py OUT [DEVICE [SIZE [RUNS]]]
 
@@ -12,10 +12,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from nnunet_fganet.cli.main import main as fganet
+from nnunet_fganet.compiled.operators import sampled_columns
+from nnunet_fganet.network.deform_conv import deform_conv2d
+from nnunet_fganet.network.deform_gather import channel_rows, positions, weight_matrix
 
 PROJECT = Path(__file__).resolve().parents[1]
 RATIO, MILLISECONDS = 6, 2
+LAYERS = [(64, 4), (128, 8), (256, 16), (512, 32), (1024, 16), (512, 8), (256, 4)]  # channels, and how often halved
 
 
 def main(out: str, device: str = "cuda", size: str = "512", runs: str = "50") -> int:
@@ -24,6 +30,7 @@ def main(out: str, device: str = "cuda", size: str = "512", runs: str = "50") ->
     folder.mkdir(parents=True, exist_ok=True)
     if device == "cuda":
         _test_kernels()
+        _time_layers(int(size))
     for name, options in (("frame", ["--size", size]), ("step", ["--train", "--size", str(int(size) // 2)])):
         files = ["--json", str(folder / f"{name}.json"), "--plot", str(folder / f"{name}.png"), "--force"]
         code = fganet(["benchmark", "--device", device, "--runs", runs, *options, *files])
@@ -37,8 +44,37 @@ def main(out: str, device: str = "cuda", size: str = "512", runs: str = "50") ->
 
 
 def _test_kernels() -> None:
-    tests = [PROJECT / "tests" / "network" / name for name in ("test_deform_conv.py", "test_deform_triton.py")]
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "not slow", *tests], cwd=PROJECT, check=True)
+    tests = PROJECT / "tests" / "gpu"
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-m", "not slow", tests], cwd=PROJECT, check=True)
+
+
+def _time_layers(size: int) -> None:
+    """Print what the seven deformable convolutions of one frame take, microseconds."""
+    from triton.testing import do_bench
+
+    print(f"{'deformable convolution':26}{'torchvision, float32':>22}{'samples, float16':>18}{'product':>10}")
+    total = torch.zeros(3)
+    for channels, halved in LAYERS:
+        side = size // halved
+        shapes = [(1, channels, side, side), (1, 18, side, side), (channels, channels, 3, 3), (channels,)]
+        given = [torch.randn(shape, device="cuda") for shape in shapes]
+        x, offset, weight, bias = (each.half() for each in given)
+        rows, (places, _) = channel_rows(x), positions(offset, None)
+        matrix = weight_matrix(weight).contiguous()
+        columns = sampled_columns(rows, places, None, side, side).view(len(rows), -1)
+        calls = (
+            lambda given=given: deform_conv2d(*given, backend="torchvision"),
+            lambda rows=rows, places=places, side=side: sampled_columns(rows, places, None, side, side),
+            lambda columns=columns, matrix=matrix, bias=bias: torch.nn.functional.linear(columns, matrix, bias),
+        )
+        times = torch.tensor([1e3 * do_bench(call, return_mode="median") for call in calls])
+        total += times
+        _print_times(f"{channels} channels, {side} x {side}", times)
+    _print_times("all", total)
+
+
+def _print_times(name: str, times: torch.Tensor) -> None:
+    print(f"{name:26}{times[0]:>22.0f}{times[1]:>18.0f}{times[2]:>10.0f}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import measure
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
 from nnunet_fganet.benchmark.rows import Row, make_row
+from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.deform_conv import AUTO, BACKENDS
@@ -84,12 +85,14 @@ def candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
             say("This processor has no units for bfloat16: those rows are slow, and not compiled.")
         elif device == "cpu" and not any(map(shutil.which, _COMPILERS)):
             say(f"No C++ compiler ({', '.join(_COMPILERS)}) is installed: nothing is compiled.")
-        else:
+        elif device == "cpu":
             yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
     if device != "cpu":
-        for backend, entry in BACKENDS.items():
-            if backend not in ("torchvision", "gather") and entry.supports(device, half):
-                yield Candidate(f"{backend}-{name}", half, backend, _prepared(half, compiled=False, backend=backend))
+        if not has_triton():
+            say("Triton compiles nothing here (it needs a recent GPU, a C compiler and Python.h): no kernels of ours.")
+        yield Candidate(
+            f"torchvision-{name}", half, "torchvision", _prepared(half, compiled=False, backend="torchvision")
+        )
         return
     for name, build in (("onnxruntime", _onnxruntime), ("openvino", _openvino)):
         if importlib.util.find_spec(name) is None:

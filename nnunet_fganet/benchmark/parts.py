@@ -15,6 +15,7 @@ from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.sda import SDA
 
+_LONGEST_NAME = 70
 REST = "upsampling, concatenation, pooling"
 PARTS: dict[type[nn.Module], str] = {
     DeformConv2d: "deformable convolutions",
@@ -41,8 +42,6 @@ def time_by_part(
 
     def switch() -> float:
         """Add the time since the last change to the innermost part."""
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
         now = time.perf_counter()
         if running:
             part, since = running[-1]
@@ -72,3 +71,19 @@ def time_by_part(
         for handle in handles:
             handle.remove()
     return dict(totals)
+
+
+def time_by_kernel(call: Callable[[], object], runs: int = 5) -> list[tuple[str, float, float]]:
+    """Kernels of one call on a GPU, the longest first: name, how many, and milliseconds of all of them.
+
+    On a GPU the time of a part of the network says nothing: calls return before anything is computed.
+    """
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(runs):
+            call()
+        torch.cuda.synchronize()
+    kernels = [
+        (each.key[:_LONGEST_NAME], each.count / runs, each.self_device_time_total / runs / 1e3)
+        for each in profile.key_averages()
+    ]
+    return sorted(kernels, key=lambda kernel: -kernel[2])

@@ -8,7 +8,7 @@ import torch
 
 from nnunet_fganet.benchmark.inference import inference_rows, with_backend
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
-from nnunet_fganet.benchmark.parts import time_by_part
+from nnunet_fganet.benchmark.parts import time_by_kernel, time_by_part
 from nnunet_fganet.benchmark.plot import plot_rows
 from nnunet_fganet.benchmark.rows import HEADER, Row, table_line, write_json
 from nnunet_fganet.benchmark.training import training_rows
@@ -21,6 +21,7 @@ from nnunet_fganet.precision import describe_cpu
 FRAME_SIZES = [256, 512, 1024]
 PATCH_SIZES = [256]
 SMALLEST_SIZE = 64
+_KERNELS = 20  # that are printed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,8 +56,10 @@ def run(arguments: argparse.Namespace) -> None:
     for row in measured:
         print(table_line(row), flush=True)
         rows.append(row)
-    if not arguments.train:
-        _print_parts(sizes[-1], arguments.device)
+    if not arguments.train and arguments.device == "cuda":
+        _print_kernels(sizes[-1])
+    elif not arguments.train:
+        _print_parts(sizes[-1])
     if arguments.json is not None:
         with written_beside(arguments.json, overwrite=arguments.force) as partial:
             write_json(rows, partial)
@@ -83,10 +86,22 @@ def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
         raise InputError(f"{arguments.plot}: a chart is written as .png, .svg or .pdf.")
 
 
-def _print_parts(size: int, device: str) -> None:
-    """Print where the time of one frame goes, in the reference and in the prepared network."""
-    network = trained_like_network().to(device)
-    image = frame_and_label(size)[0].to(device)
+def _print_kernels(size: int) -> None:
+    """Print where the time of one frame goes on a GPU, in the prepared network."""
+    prepared = optimize_for_inference(trained_like_network().cuda())
+    image = frame_and_label(size)[0].cuda()
+    prepared(image)  # warm
+    kernels = time_by_kernel(partial(prepared, image))
+    total = sum(milliseconds for _, _, milliseconds in kernels)
+    print(f"\n{f'ms by kernel, {size} x {size}, {total:.2f} in all':72}{'calls':>8}{'ms':>8}")
+    for name, calls, milliseconds in kernels[:_KERNELS]:
+        print(f"{name:72}{calls:>8.0f}{milliseconds:>8.3f}")
+
+
+def _print_parts(size: int) -> None:
+    """Print where the time of one frame goes on a CPU, in the reference and in the prepared network."""
+    network = trained_like_network()
+    image = frame_and_label(size)[0]
     reference, prepared = with_backend(network, "torchvision"), optimize_for_inference(network, None)
     columns = []
     for module in (reference, prepared):

@@ -16,6 +16,7 @@ from nnunet_fganet.benchmark.measuring import measure
 from nnunet_fganet.comparators.counting import multiply_accumulates, paper_count
 from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.files import written_beside
+from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.inference.trained import load_model
 from nnunet_fganet.network.fganet import FGANet
@@ -51,7 +52,7 @@ class Cost:
         The same as the paper counts.
     latencies
         ``plain``: PyTorch's eager mode with contiguous memory, as every network is measured. ``prepared``: FGA-Net as
-        ``nnUNetv2_predict`` runs it on a CPU; on a GPU it is not prepared.
+        ``nnUNetv2_predict`` runs it, on a CPU and on GPUs with Triton.
     """
 
     parameters: int
@@ -109,7 +110,8 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
         times[name] = [_time(PLAIN, partial(_plain, loaded.network, device), loaded, device)]
     for name, loaded in networks.items():
         if is_prepared(loaded.network, device):
-            times[name].append(_time(PREPARED, partial(_prepared, loaded.network, loaded.precision), loaded, device))
+            build = partial(_prepared, loaded.network, loaded.precision, device)
+            times[name].append(_time(PREPARED, build, loaded, device))
     return {
         name: Cost(
             loaded.parameters,
@@ -122,8 +124,8 @@ def measure_costs(networks: Mapping[str, Loaded], device: str) -> dict[str, Cost
 
 
 def is_prepared(network: nn.Module, device: str) -> TypeGuard[FGANet]:
-    """Whether ``nnUNetv2_predict`` prepares a network: FGA-Net, on a CPU only."""
-    return isinstance(network, FGANet) and device == "cpu"
+    """Whether ``nnUNetv2_predict`` prepares a network: FGA-Net, on a CPU and on GPUs with Triton."""
+    return isinstance(network, FGANet) and (device == "cpu" or has_triton())
 
 
 def load_trained(folder: RunFolder, run: Run) -> Loaded:
@@ -151,8 +153,9 @@ def _plain(network: nn.Module, device: str) -> tuple[Callable[[torch.Tensor], An
     return network, "float16, mixed" if device == "cuda" else "float32"
 
 
-def _prepared(network: FGANet, precision: str) -> tuple[Callable[[torch.Tensor], Any], str]:
-    prepared = optimize_for_inference(network, compute_dtypes(precision)["cpu"])
+def _prepared(network: FGANet, precision: str, device: str) -> tuple[Callable[[torch.Tensor], Any], str]:
+    # On GPUs nnU-Net's autocast decides, where the plans do not.
+    prepared = optimize_for_inference(network, compute_dtypes(precision).get(device, torch.float16))
     return prepared, str(prepared.dtype).removeprefix("torch.")
 
 

@@ -23,6 +23,13 @@ def sampled_columns(
     return columns
 
 
+@sampled_columns.register_kernel("cuda")
+def _(rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, height: int, width: int) -> torch.Tensor:
+    from nnunet_fganet.gpu.sampling import sample_columns
+
+    return sample_columns(rows, offset, mask, (height, width))
+
+
 @sampled_columns.register_fake
 def _(rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, height: int, width: int) -> torch.Tensor:
     return rows.new_empty(rows.shape[0], offset.shape[1], rows.shape[1])
@@ -39,6 +46,23 @@ def _gradients(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     rows_gradient, offset_gradient, mask_gradient = sample_gradients(
         rows, offset, mask, (height, width), columns_gradient.contiguous()
+    )
+    return rows_gradient.to(rows.dtype), offset_gradient, rows.new_empty(0) if mask_gradient is None else mask_gradient
+
+
+@_gradients.register_kernel("cuda")
+def _(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    columns_gradient: torch.Tensor,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    from nnunet_fganet.gpu.sampling import sample_gradients
+
+    rows_gradient, offset_gradient, mask_gradient = sample_gradients(
+        rows, offset, mask, (height, width), columns_gradient
     )
     return rows_gradient.to(rows.dtype), offset_gradient, rows.new_empty(0) if mask_gradient is None else mask_gradient
 

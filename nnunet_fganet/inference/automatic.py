@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
+from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.prepared import PreparedFGANet, optimize_for_inference
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.weights import Versions, weight_versions
 
 
 class AutomaticInference:
-    """Prepares a network at its first prediction on a CPU, and again only when its weights have changed.
+    """Prepares a network at its first prediction, and again only when its weights have changed.
 
     Set as :attr:`nnunet_fganet.network.fganet.FGANet.inference`.
     """
@@ -28,7 +29,7 @@ class AutomaticInference:
         """Logits ``(batch, num_classes, H, W)``; None where the network itself must compute.
 
         That is in training (of any layer: Monte-Carlo dropout), with gradients or deep supervision, while
-        a graph is recorded, away from the CPU, and while somebody listens to its layers (hooks).
+        a graph is recorded, on GPUs without Triton, and while somebody listens to its layers (hooks).
         """
         if network.training:
             self._prepared = self._versions = None
@@ -38,21 +39,30 @@ class AutomaticInference:
         versions = weight_versions(network)
         if versions is None:
             return None
-        if self._prepared is None or versions != self._versions:
+        dtype = _compute_dtype(network, x.device.type)
+        if self._prepared is None or versions != self._versions or dtype != self._prepared.dtype:
             is_first = self._prepared is None
             start = time.perf_counter()
-            self._prepared = optimize_for_inference(network, network.compute_dtypes.get("cpu", torch.float32))
+            self._prepared = optimize_for_inference(network, dtype)
             self._versions = versions
-            dtype = str(self._prepared.dtype).removeprefix("torch.")
+            name = str(dtype).removeprefix("torch.")
             if is_first:  # with several folds the weights change before every frame
-                print(f"FGA-Net prepared for inference in {dtype} ({time.perf_counter() - start:.1f} s)", flush=True)
+                print(f"FGA-Net prepared for inference in {name} ({time.perf_counter() - start:.1f} s)", flush=True)
         return self._prepared(x)
 
     @staticmethod
     def _applies(network: FGANet, x: torch.Tensor) -> bool:
         recording = torch.is_grad_enabled() or torch.jit.is_tracing()
-        if recording or x.device.type != "cpu" or x.dtype != torch.float32 or network.decoder.deep_supervision:
+        if recording or x.dtype != torch.float32 or network.decoder.deep_supervision:
+            return False
+        if x.device.type != "cpu" and not runs_kernels(x.device, _compute_dtype(network, x.device.type)):
             return False
         return not any(
             module.training or module._forward_hooks or module._forward_pre_hooks for module in network.modules()
         )
+
+
+def _compute_dtype(network: FGANet, device: str) -> torch.dtype:
+    """What the network itself would compute in."""
+    autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+    return network.compute_dtypes.get(device, autocast)

@@ -1,5 +1,6 @@
 """Convolutions made ready once: normalisation folded in, weights laid out, activation in the same pass."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -11,6 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.operators import winograd_conv2d_rows
 from nnunet_fganet.compiled.winograd import count_tiles, transformed_weight
+from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.network.deform_gather import channel_rows
 
 # Activation -> its name and arguments in oneDNN.
@@ -24,7 +26,7 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "relu": functional.relu_,
     "leaky_relu": partial(functional.leaky_relu_, negative_slope=0.01),
 }
-_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
+SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 
 # With fewer channels, of input and output on the (geometric) average, the transforms of Winograd's
 # convolution cost more than it saves (benchmarks/convolutions.py), and on images of fewer tiles so does
@@ -118,7 +120,7 @@ class WinogradConv2d(nn.Module):
     def __init__(self, conv: nn.Conv2d, activation: str) -> None:
         super().__init__()
         self.plain = PackedConv2d(conv, activation, torch.float32)
-        self.slope = _SLOPES[activation]
+        self.slope = SLOPES[activation]
         self.weight = transformed_weight(conv.weight.detach())
         self.bias = self.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
 
@@ -141,6 +143,10 @@ def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
     """Make one convolution ready, in the way that is fastest for it."""
+    if runs_kernels(conv.weight.device, dtype):
+        from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
+
+        return GpuConv2d(conv, activation, dtype)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 
@@ -161,9 +167,26 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             activation = _activation_name(waiting[0]) if waiting else "none"
             if activation != "none":
                 waiting.pop(0)
+            elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
+                waiting[0] = _move_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
     return packed
+
+
+def _is_product(conv: nn.Conv2d) -> bool:
+    return conv.kernel_size == (1, 1) and conv.groups == 1
+
+
+def _move_bias(conv: nn.Conv2d, product: nn.Conv2d) -> nn.Conv2d:
+    """Take the bias from a convolution that a 1 x 1 convolution follows; returns a copy of the latter that adds it."""
+    if conv.bias is None:
+        return product
+    moved = product.weight.detach()[:, :, 0, 0] @ conv.bias.detach()
+    product = copy.deepcopy(product)
+    product.bias = nn.Parameter(moved if product.bias is None else product.bias.detach() + moved)
+    conv.bias = None
+    return product
 
 
 def _activation_name(layer: nn.Module) -> str:

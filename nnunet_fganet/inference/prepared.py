@@ -1,17 +1,23 @@
 """FGA-Net made ready for inference."""
 
 import copy
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.bga import PreparedBGA
+from nnunet_fganet.inference.graph import CudaGraphs
 from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
+from nnunet_fganet.network.decoder import DecoderStage
+from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.norm import InstanceNorm2d, instance_norm
+from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA
 from nnunet_fganet.precision import compute_dtypes
 
@@ -24,7 +30,8 @@ def optimize_for_inference(
     The heads of deep supervision are dropped, BatchNorm is folded into the convolutions, weights
     are laid out once as the processor wants them, images have channels last, activations are
     applied by the convolutions. On a CPU the whole process then keeps freed memory
-    (:func:`nnunet_fganet.allocator.keep_freed_memory`).
+    (:func:`nnunet_fganet.allocator.keep_freed_memory`); on a GPU the first image of each size takes
+    a second or more, and its kernels are recorded and replayed (:mod:`nnunet_fganet.inference.graph`).
 
     Parameters
     ----------
@@ -33,46 +40,60 @@ def optimize_for_inference(
     dtype
         To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32.
     compiled
-        Also compile with ``torch.compile``, at the first image of each size: needs a C++ compiler
-        (Triton on a GPU) and about a minute, and is for who predicts thousands of frames.
+        On a CPU, also compile with ``torch.compile``, at the first image of each size: needs a C++ compiler
+        and about a minute, and is for who predicts thousands of frames.
+
+    Raises
+    ------
+    ValueError
+        ``compiled`` on a GPU.
     """
-    device = next(network.parameters()).device.type
+    device = _device_type(network)
+    if compiled and device != "cpu":
+        raise ValueError("nothing is compiled on GPUs: there the network is a CUDA graph of kernels already")
     if dtype is None:
         dtype = torch.float16 if device == "cuda" else compute_dtypes().get(device, torch.float32)
     if device == "cpu":
         keep_freed_memory()
     prepared = PreparedFGANet(network, dtype)
     if compiled:
-        if device == "cuda":
-            prepared.network.compile(mode="reduce-overhead")  # CUDA graphs: the kernels are short
-        else:
-            # Packed convolutions are compiled for one size at a time: torch cannot lay them out for any.
-            prepared.network.compile(dynamic=False, options={"freezing": True})
+        # Packed convolutions are compiled for one size at a time: torch cannot lay them out for any.
+        prepared.network.compile(dynamic=False, options={"freezing": True})
     return prepared
+
+
+def _device_type(network: FGANet) -> str:
+    return next(network.parameters()).device.type
 
 
 class PreparedFGANet(nn.Module):
     """See :func:`optimize_for_inference`; takes images of any size, with gradients switched off.
 
-    It stays on the device and in the number format that it was made for, and has no state dict: its weights are packed.
+    It stays on the device and in the number format that it was made for, and has no state dict: its weights are
+    packed. On a GPU it computes one image at a time.
     """
 
     def __init__(self, network: FGANet, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        self.size_multiple = network.size_multiple
         with torch.inference_mode(False), torch.no_grad():
             network = copy.deepcopy(network).eval()
             network.decoder.deep_supervision = False
             network.decoder.seg_layers = network.decoder.seg_layers[:1]
             network.compute_dtypes, network.inference = {}, None
-            self.network = _prepare(network, dtype)
+            by_kernels = _runs_kernels(network, dtype)
+            self.network = _prepare(network, dtype, by_kernels)
+            self.graphs = CudaGraphs(self.network, dtype) if by_kernels else None
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, num_classes, H, W)``, float32, of an image ``(batch, input_channels, H, W)``."""
-        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, enabled=False):
-            logits = self.network(x)
+            if self.graphs is None or torch.cuda.is_current_stream_capturing():
+                logits = self.network(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
+            else:
+                logits = run_padded(self.graphs, x, self.size_multiple)
         # A copy of its own: callers write into it, and a CUDA graph writes into its output again.
         return logits.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
@@ -90,10 +111,22 @@ class _PreparedInstanceNorm(nn.Module):
         return torch.addcmul(self.shift, instance_norm(x, self.eps), self.scale)
 
 
-def _prepare(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _runs_kernels(network: FGANet, dtype: torch.dtype) -> bool:
+    """Whether Triton's kernels compute all that torch's convolutions and products do not.
+
+    torchvision's deformable convolution would not be recorded in a graph: it runs beside torch's stream.
+    """
+    device = next(network.parameters()).device
+    if not runs_kernels(device, dtype):
+        return False
+    backends = {each.backend for each in network.modules() if isinstance(each, DeformConv2d)}
+    return all(choose_backend(each, device.type, dtype) == "triton" for each in backends)
+
+
+def _prepare(module: nn.Module, dtype: torch.dtype, by_kernels: bool) -> nn.Module:
     """Replace, from the inside out, what has a faster form."""
     if isinstance(module, SDA):
-        return PreparedSDA(module, dtype)
+        return _gpu().GpuSDA(module, dtype) if by_kernels else PreparedSDA(module, dtype)
     if isinstance(module, nn.Conv2d):
         return pack_convolution(module, "none", dtype)
     if isinstance(module, InstanceNorm2d):
@@ -101,5 +134,23 @@ def _prepare(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     if isinstance(module, nn.Sequential):
         module = pack_convolutions(module, dtype)
     for name, child in module.named_children():
-        module.add_module(name, _prepare(child, dtype))
-    return PreparedBGA(module) if isinstance(module, BGA) else module
+        module.add_module(name, _prepare(child, dtype, by_kernels))
+    return _join_parts(module, by_kernels)
+
+
+def _join_parts(module: nn.Module, by_kernels: bool) -> nn.Module:
+    """Replace what has a faster form once its parts are ready."""
+    if not by_kernels:
+        return PreparedBGA(module) if isinstance(module, BGA) else module
+    if isinstance(module, BGA):
+        return _gpu().GpuBGA(module)
+    if isinstance(module, DecoderStage):
+        return _gpu().GpuDecoderStage(module)
+    return _gpu().GpuMaxPool2d() if isinstance(module, nn.MaxPool2d) else module
+
+
+def _gpu() -> ModuleType:
+    """Only where there is Triton."""
+    from nnunet_fganet.inference import gpu
+
+    return gpu

@@ -118,7 +118,10 @@ class FGANetLoss(nn.Module):
         # Sums over a million pixels and quotients of them need more than autocast's half precision.
         with torch.autocast(target.device.type, enabled=False):
             prepared = self._prepare(target, num_classes=outputs[0].shape[1])
-            losses = [self._one_output(logits.float(), prepared) for logits in outputs]
+            logits = [output.float() for output in outputs]
+            probabilities = [self._probability(each, prepared) for each in logits]
+            skeletons = self._skeletons(probabilities)
+            losses = [self._one_output(*each, prepared) for each in zip(logits, probabilities, skeletons, strict=True)]
         return sum(
             (weight * loss for weight, loss in zip(weights[1:], losses[1:], strict=True)), weights[0] * losses[0]
         )
@@ -140,13 +143,24 @@ class FGANetLoss(nn.Module):
         skeleton = soft_skeleton(foreground, self.skeleton_iterations) if self.alpha else foreground
         return _Target(foreground, skeleton, valid, labels)
 
-    def _one_output(self, logits: torch.Tensor, target: _Target) -> torch.Tensor:
+    def _probability(self, logits: torch.Tensor, target: _Target) -> torch.Tensor:
         probability = logits.sigmoid() if self.regions else logits.softmax(1)[:, 1:]
-        if target.valid is not None:
-            probability = probability * target.valid
+        return probability if target.valid is None else probability * target.valid
+
+    def _skeletons(self, probabilities: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        if not self.alpha:
+            return probabilities  # not used
+        if probabilities[0].device.type == "cpu":
+            return [soft_skeleton(each, self.skeleton_iterations) for each in probabilities]
+        # On a GPU some four hundred short kernels, whose launches take longer than they do: once for all outputs.
+        return soft_skeleton(torch.cat(list(probabilities)), self.skeleton_iterations).chunk(len(probabilities))
+
+    def _one_output(
+        self, logits: torch.Tensor, probability: torch.Tensor, skeleton: torch.Tensor, target: _Target
+    ) -> torch.Tensor:
         loss = (1 - self.alpha) * (1 - self._dice(probability, target.foreground))
         if self.alpha:
-            loss = loss + self.alpha * (1 - self._cldice(probability, target))
+            loss = loss + self.alpha * (1 - self._cldice(probability, skeleton, target))
         return loss + self.cross_entropy_weight * self._cross_entropy(logits, target)
 
     def _cross_entropy(self, logits: torch.Tensor, target: _Target) -> torch.Tensor:
@@ -163,8 +177,7 @@ class FGANetLoss(nn.Module):
         size = probability.square() if self.squared_denominator else probability
         return soft_dice(self._sum(probability * foreground), self._sum(size), self._sum(foreground)).mean()
 
-    def _cldice(self, probability: torch.Tensor, target: _Target) -> torch.Tensor:
-        skeleton = soft_skeleton(probability, self.skeleton_iterations)
+    def _cldice(self, probability: torch.Tensor, skeleton: torch.Tensor, target: _Target) -> torch.Tensor:
         return soft_cldice(
             self._sum(skeleton * target.foreground),
             self._sum(skeleton),

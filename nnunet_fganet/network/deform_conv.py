@@ -4,7 +4,6 @@ The backends of :data:`BACKENDS` compute the same thing from weights of the same
 checkpoint does not depend on them.
 """
 
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ import torch
 from torch import nn
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
-from nnunet_fganet.network.deform_gather import deform_conv2d_gather
+from nnunet_fganet.gpu.availability import runs_kernels
+from nnunet_fganet.network.deform_gather import deform_conv2d_gather, deform_conv2d_sampled
 
 AUTO = "auto"
 _Compute = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
@@ -43,29 +43,16 @@ def _torchvision(
     return torchvision_deform_conv2d(x_, offset_, weight_, bias_, padding=padding, mask=mask_).to(x.dtype)
 
 
-def _triton(
-    x: torch.Tensor,
-    offset: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None,
-    mask: torch.Tensor | None,
-) -> torch.Tensor:
-    from nnunet_fganet.network.deform_triton import deform_conv2d_triton
-
-    return deform_conv2d_triton(x, offset, weight, bias, mask)
-
-
 def _triton_supports(device: str, dtype: torch.dtype) -> bool:
-    installed = importlib.util.find_spec("triton") is not None
-    return installed and device == "cuda" and dtype in (torch.float32, torch.float16, torch.bfloat16)
+    return runs_kernels(torch.device(device), dtype)
 
 
 BACKENDS = {
     # The reference. Its CPU kernel samples in one thread.
     "torchvision": Backend(_torchvision, lambda device, dtype: dtype.is_floating_point),
     "gather": Backend(deform_conv2d_gather, lambda device, dtype: dtype.is_floating_point),
-    # For GPUs, in half precision; not chosen by itself before it was measured on one.
-    "triton": Backend(_triton, _triton_supports),
+    # The same on GPUs, by Triton kernels.
+    "triton": Backend(deform_conv2d_sampled, _triton_supports),
 }
 
 
@@ -93,8 +80,8 @@ def deform_conv2d(
     mask
         ``(batch, k * k, height, width)``: factor of each sampling point (modulation).
     backend
-        A key of :data:`BACKENDS`, or ``auto``: ``gather`` on the CPU, ``torchvision`` elsewhere and
-        for export (ONNX has an operator for it).
+        A key of :data:`BACKENDS`, or ``auto``: ``gather`` on the CPU, ``triton`` on a GPU where it runs,
+        ``torchvision`` elsewhere and for export (ONNX has an operator for it).
 
     Returns
     -------
@@ -139,7 +126,9 @@ def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:
         ``backend`` is not known, or does not support device type or dtype.
     """
     if backend == AUTO:
-        return "gather" if device == "cpu" and not torch.compiler.is_exporting() else "torchvision"
+        if torch.compiler.is_exporting():
+            return "torchvision"
+        return "gather" if device == "cpu" else "triton" if _triton_supports(device, dtype) else "torchvision"
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not known; choose one of {', '.join((AUTO, *BACKENDS))}")
     if not BACKENDS[backend].supports(device, dtype):

@@ -1,8 +1,8 @@
-"""Deformable convolution as a weighted gather of rows, for CPUs.
+"""Deformable convolution as a weighted gather of rows: all samples first, then one matrix product.
 
 With channels last a pixel is one contiguous row, and a bilinear sample is a weighted sum of four
-rows. Compiled loops take the samples in float32 and bfloat16; ``embedding_bag``, which is vectorised,
-threaded and differentiable too, in every other floating-point type.
+rows. On CPUs compiled loops take the samples in float32 and bfloat16, on GPUs Triton kernels; ``embedding_bag``,
+which is differentiable too, everywhere and in every floating-point type.
 """
 
 import torch
@@ -21,14 +21,31 @@ def deform_conv2d_gather(
     bias: torch.Tensor | None,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`: all samples first, then one matrix product."""
-    batch, _, height, width = x.shape
-    rows = channel_rows(x)
+    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; loops on the CPU, ``embedding_bag`` elsewhere."""
     if x.device.type == "cpu" and x.dtype in DTYPES:
-        columns = sampled_columns(rows, *positions(offset, mask), height, width)
-    else:
-        columns = weighted_rows(rows, *sampled_rows(offset, mask, weight.shape[-1]))
-    out = functional.linear(columns.view(batch * height * width, -1), weight_matrix(weight), bias)
+        return deform_conv2d_sampled(x, offset, weight, bias, mask)
+    columns = weighted_rows(channel_rows(x), *sampled_rows(offset, mask, weight.shape[-1]))
+    return _multiplied(columns, weight_matrix(weight), bias, x.shape)
+
+
+def deform_conv2d_sampled(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; loops on the CPU, Triton kernels on GPUs.
+
+    ``weight`` may be a :func:`weight_matrix` already.
+    """
+    columns = sampled_columns(channel_rows(x), *positions(offset, mask), *x.shape[2:])
+    return _multiplied(columns, weight if weight.ndim == 2 else weight_matrix(weight), bias, x.shape)
+
+
+def _multiplied(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, x: torch.Size) -> torch.Tensor:
+    batch, _, height, width = x
+    out = functional.linear(columns.view(batch * height * width, -1), matrix, bias)
     return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
 
 

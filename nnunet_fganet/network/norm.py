@@ -14,7 +14,7 @@ def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     deformable convolution (seen with torch 2.15.0: ``functional.instance_norm`` views such a batch as
     one that is laid out like its input); and it copies what has channels last.
     """
-    if x.device.type != "cpu" or not has_channels_last(x):
+    if not has_channels_last(x) or (x.device.type != "cpu" and len(x) > 1):
         return functional.layer_norm(x, x.shape[2:], eps=eps)
     if len(x) == 1:
         return functional.batch_norm(x, None, None, training=True, eps=eps)

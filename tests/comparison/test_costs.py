@@ -46,18 +46,28 @@ def test_measuring_leaves_the_network_as_it_was() -> None:
 
 @pytest.mark.parametrize(
     ("name", "device", "prepared"),
-    [("fganet", "cpu", True), ("fganet", "cuda", False), ("unet", "cpu", False), ("unet", "cuda", False)],
+    [("fganet", "cpu", True), ("fganet", "cuda", True), ("unet", "cpu", False), ("unet", "cuda", False)],
 )
-def test_prepared_is_measured_where_nnunet_predicts_so(name: str, device: str, prepared: bool) -> None:
+def test_prepared_is_measured_where_nnunet_predicts_so(
+    monkeypatch: pytest.MonkeyPatch, name: str, device: str, prepared: bool
+) -> None:
+    monkeypatch.setattr("nnunet_fganet.comparison.costs.has_triton", lambda: True)
     assert is_prepared(build(name), device) is prepared
 
 
+def test_without_triton_nothing_is_prepared_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nnunet_fganet.comparison.costs.has_triton", lambda: False)
+    assert not is_prepared(build("fganet"), "cuda")
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_every_network_is_measured_plain_only() -> None:
+def test_on_a_gpu_every_network_is_measured_plain_and_fganet_prepared() -> None:
     costs = measure_costs({name: loaded(name) for name in ("fganet", "unet")}, "cuda")
     assert [(latency.how, latency.dtype) for cost in costs.values() for latency in cost.latencies] == [
-        ("plain", "float16, mixed")
-    ] * 2
+        ("plain", "float16, mixed"),
+        ("prepared", "float16"),
+        ("plain", "float16, mixed"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["fganet", "unet"])

@@ -1,0 +1,148 @@
+"""Checks of the Triton kernels: on a GPU as they are, elsewhere in Triton's interpreter (run this file)."""
+
+import itertools
+import sys
+
+import torch
+from torch.nn import functional
+
+from nnunet_fganet.compiled.operators import sampled_columns
+from nnunet_fganet.gpu import attention, bilateral, pointwise, sampling
+from nnunet_fganet.inference import packing, prepared
+from nnunet_fganet.network.deform_gather import channel_rows, positions
+from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.norm import image_norm, instance_norm
+from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
+
+OFFSETS = {
+    "random": lambda *shape: 2 * torch.randn(*shape),
+    "far": lambda *shape: 1e6 * torch.randn(*shape),
+    "zero": torch.zeros,
+    "integer": lambda *shape: torch.randn(*shape).round(),
+    "border": lambda *shape: torch.full(shape, -1.0),
+    "infinite": lambda *shape: torch.full(shape, float("inf")),
+    "minus_infinite": lambda *shape: torch.full(shape, -float("inf")),
+}
+SHAPES = [(1, 8, 5, 6), (2, 40, 9, 4), (1, 72, 1, 2), (1, 48, 33, 20)]
+SAMPLED = [(1, 3, 5, 6, 3), (2, 150, 4, 9, 3), (1, 5, 9, 8, 1), (1, 2, 1, 1, 5)]
+NETWORKS = {
+    "released": {},
+    "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},
+    "without_sda": {"sda": False},
+    "without_bga": {"bga": False},
+    "instance_norm": {"norm": "instance"},
+}
+
+
+def rows(x):
+    """Channels last, contiguous."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def up(x):
+    return functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
+def close(found, expected, tolerance=1e-4):
+    torch.testing.assert_close(found.cpu(), expected.cpu(), rtol=tolerance, atol=tolerance)
+
+
+def check_samples_and_gradients(device):
+    for (batch, channels, height, width, k), kind, modulated in itertools.product(SAMPLED, OFFSETS, (False, True)):
+        x = torch.randn(batch, channels, height, width)
+        mask = torch.rand(batch, k * k, height, width) if modulated else None
+        taken = (channel_rows(x), *positions(OFFSETS[kind](batch, 2 * k * k, height, width), mask))
+        leaves = [each if each is None else each.requires_grad_() for each in taken]
+        columns = sampled_columns(*leaves, height, width)
+        given = torch.randn(columns.shape)
+        expected = torch.autograd.grad(columns, [each for each in leaves if each is not None], given)
+        moved = [each if each is None else each.detach().to(device) for each in leaves]
+        close(sampling.sample_columns(*moved, (height, width)), columns.detach())
+        found = sampling.sample_gradients(*moved, (height, width), given.to(device))
+        for ours, wanted in zip([each for each in found if each is not None], expected, strict=True):
+            close(ours, wanted)
+
+
+def check_nan(device):
+    offset = torch.zeros(16, 9, 2, device=device)
+    offset[6, 4, 0] = float("nan")
+    x = torch.randn(16, 3, device=device)
+    columns = sampling.sample_columns(x, offset, None, (4, 4))
+    assert columns[6, 4].isnan().all() and columns.isnan().sum() == 3
+    gradients = sampling.sample_gradients(x, offset, None, (4, 4), torch.ones_like(columns))
+    assert all(each.isfinite().all() for each in gradients[:2])
+
+
+def check_attention(device):
+    for shape in SHAPES:
+        x, given = torch.randn(shape) + 3, 2 * torch.randn(shape) + 5
+        steps = torch.tensor(DIRECTIONS, dtype=torch.int32).repeat_interleave(shape[1] // len(DIRECTIONS), 0)
+        found = attention.shift_norm_gelu(rows(x).to(device), steps.to(device))
+        close(found, rows(functional.gelu(instance_norm(spatial_shift(x)))))
+        close(attention.gate(rows(x).to(device), rows(given).to(device)), rows(x * image_norm(given).sigmoid()))
+
+
+def check_joins(device):
+    for batch, channels, height, width in SHAPES:
+        fine = torch.randn(batch, channels, 2 * height, 2 * width)
+        gate, coarse, coarse_gate = torch.randn(3, batch, channels, height, width)
+        gate_bias, coarse_bias = torch.randn(2, channels)
+        added = up((coarse + coarse_bias.view(-1, 1, 1)) * coarse_gate.sigmoid())
+        found = rows(fine).to(device)
+        others = (rows(gate), gate_bias, rows(coarse), coarse_bias, rows(coarse_gate))
+        bilateral.gate_and_add(found, *(each.to(device) for each in others))
+        close(found, rows(fine * up(gate + gate_bias.view(-1, 1, 1)).sigmoid() + added))
+        joined = bilateral.join(rows(fine).to(device), rows(coarse).to(device))
+        close(joined, rows(torch.cat((fine, up(coarse)), 1)))
+
+
+def check_pointwise(device):
+    for batch, channels, height, width in SHAPES:
+        x, bias = torch.randn(batch, channels, 2 * height, 2 * width), torch.randn(channels)
+        for slope in (1.0, 0.0, 0.01):
+            found = rows(x).to(device)
+            pointwise.add_bias_and_activate(found, bias.to(device), slope)
+            close(found, rows(functional.leaky_relu(x + bias.view(-1, 1, 1), slope)))
+        close(pointwise.max_pool2(rows(x).to(device)), rows(functional.max_pool2d(x, 2)))
+
+
+def network(**arguments):
+    """A network with weights and statistics as after training: nothing is zero or one."""
+    torch.manual_seed(0)
+    built = FGANet(2, 3, **{"features_per_stage": (8, 16, 24, 32), **arguments})
+    built.apply(built.initialize)
+    for name, weight in [*built.named_parameters(), *built.named_buffers()]:
+        if "offset_conv.weight" in name:
+            torch.nn.init.normal_(weight, std=0.05)
+        elif name.endswith("bias") or "mean" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+        elif weight.ndim == 1:
+            torch.nn.init.uniform_(weight, 0.5, 1.5)
+    return built.eval()
+
+
+@torch.no_grad()
+def check_networks(device):
+    for arguments in NETWORKS.values():
+        reference = network(**arguments)
+        x = torch.randn(1, 2, 64, 48)
+        expected = reference(x)
+        found = prepared.optimize_for_inference(reference.to(device), torch.float32)(x.to(device))
+        close(found / expected.abs().max(), expected / expected.abs().max(), 1e-3)
+
+
+CHECKS = [check_samples_and_gradients, check_nan, check_attention, check_joins, check_pointwise, check_networks]
+
+
+def main():
+    """All checks on the CPU: Triton interprets the kernels where TRITON_INTERPRET is 1."""
+    packing.runs_kernels = prepared._runs_kernels = lambda *_: True
+    prepared.CudaGraphs = lambda *_: None
+    for check in CHECKS:
+        torch.manual_seed(0)
+        check("cpu")
+    print("all agree")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """A data set that is converted and planned, found by its number."""
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Mapping
@@ -109,7 +110,9 @@ def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
     _check_settings(plans_file, plans["configurations"][CONFIGURATION], number)
     validation = _validation_frames(folder / SPLITS_FILE)
     _check_preprocessed(folder / plans["configurations"][CONFIGURATION]["data_identifier"], validation, number)
-    return PlannedDataset(raw.name, raw, plans_file, plans, description, validation)
+    dataset = PlannedDataset(raw.name, raw, plans_file, plans, description, validation)
+    _check_masks(dataset, number)
+    return dataset
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -155,4 +158,20 @@ def _check_preprocessed(folder: Path, validation: list[list[str]], number: int) 
         raise InputError(
             f"{folder} lacks {len(missing)} of {len(wanted)} preprocessed frames ({name_some(missing)}): "
             f"run fganet plan {number} again."
+        )
+
+
+def _check_masks(dataset: PlannedDataset, number: int) -> None:
+    """Masks that were corrected after the preprocessing would be measured on, and not be learnt from."""
+    kept = dataset.plans_file.with_name("gt_segmentations")  # nnU-Net's copies, from when it preprocessed
+    masks = dataset.labels.glob(f"*{dataset.description['file_ending']}")
+    changed = sorted(
+        mask.name
+        for mask in masks
+        if (kept / mask.name).is_file() and not filecmp.cmp(mask, kept / mask.name, shallow=False)
+    )
+    if changed:
+        raise InputError(
+            f"{dataset.labels} holds masks that changed since they were preprocessed "
+            f"({name_some(changed)}): remove {kept}, then run fganet plan {number} with its options and --force."
         )

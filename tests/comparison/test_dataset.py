@@ -1,6 +1,7 @@
 """What a planned data set tells of its frames."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -9,6 +10,7 @@ from planned_dataset import write_planned_dataset
 from wire_dataset import DATASET_ID
 
 from nnunet_fganet.comparison.dataset import data_digest, find_planned_dataset
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.planning.planner import PLANS_NAME
 
 
@@ -39,6 +41,18 @@ def test_the_digest_tells_changed_frames_and_masks(nnunet, folder: Path, sub: st
     for file, content in zip(files, reversed(contents), strict=True):
         file.write_bytes(content)
     assert digest() != before
+
+
+def test_masks_corrected_after_the_preprocessing_are_named(nnunet, folder: Path) -> None:
+    masks = nnunet.raw / folder.name / "labelsTr"
+    shutil.copytree(masks, folder / "gt_segmentations")  # as nnU-Net does
+    find_planned_dataset(DATASET_ID, PLANS_NAME)
+    changed = sorted(masks.glob("*.png"))[3]
+    frame = cv2.imread(str(changed), cv2.IMREAD_UNCHANGED)
+    frame[0, 0] ^= 1
+    cv2.imwrite(str(changed), frame)
+    with pytest.raises(InputError, match=rf"holds masks that changed .*{changed.name}.*gt_segmentations, then run"):
+        find_planned_dataset(DATASET_ID, PLANS_NAME)
 
 
 def test_the_digest_tells_other_folds(folder: Path) -> None:

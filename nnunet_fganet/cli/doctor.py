@@ -280,12 +280,23 @@ def check_gpus(environment: Mapping[str, str]) -> Iterator[Finding]:
         memory = f"{gpu.total_memory / 2**30:.0f} GiB"
         yield Finding(f"GPU {index}", State.OK, f"{gpu.name}, {memory}, CUDA {torch.version.cuda}")
     if torch.cuda.device_count():
+        yield check_kernels()
         return
     if shutil.which("nvidia-smi", path=environment.get("PATH", "")):
         mend = "run nvidia-smi; install a driver for CUDA " + str(torch.version.cuda or "and a CUDA build of torch")
         yield Finding("GPU", State.WRONG, "a driver is installed, but torch cannot use it", mend)
     else:
         yield Finding("GPU", State.NOTE, "none: give every nnU-Net command '-device cpu'")
+
+
+def check_kernels() -> Finding:
+    """Whether our kernels for GPUs can be compiled; torch's own take several times as long."""
+    from nnunet_fganet.gpu.availability import what_triton_lacks
+
+    lacking = what_triton_lacks()
+    if lacking is None:
+        return Finding("GPU kernels", State.OK, "Triton compiles them")
+    return Finding("GPU kernels", State.NOTE, f"slower ones of torch and torchvision: Triton lacks {lacking}")
 
 
 def check_precision(value: str | None) -> Finding:

@@ -89,7 +89,8 @@ class PreparedFGANet(nn.Module):
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits ``(batch, num_classes, H, W)``, float32, of an image ``(batch, input_channels, H, W)``."""
-        with torch.autocast(x.device.type, enabled=False):
+        # Triton launches on the current device, whichever the image is on.
+        with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
             if self.graphs is None or torch.cuda.is_current_stream_capturing():
                 logits = self.network(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
             else:

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nnunet_fganet.cli.doctor import State, check_kernels
 from nnunet_fganet.gpu import availability
 from nnunet_fganet.network.deform_conv import choose_backend
 
@@ -24,9 +25,19 @@ def test_a_gpu_with_triton_samples_by_its_kernels(gpu):
     assert choose_backend("auto", "cuda", torch.float16) == "triton"
     assert choose_backend("auto", "cuda", torch.float64) == "torchvision"
     assert not availability.runs_kernels(torch.device("cpu"), torch.float32)
+    assert check_kernels().state is State.OK
 
 
-@pytest.mark.parametrize("lacking", ["triton", "gpu", "recent_gpu", "compiler", "headers"])
+LACKING = {
+    "triton": "Triton, which comes",
+    "gpu": "a GPU that torch can use",
+    "recent_gpu": "a GPU of compute capability 7.0",
+    "compiler": "a C compiler",
+    "headers": "Python.h",
+}
+
+
+@pytest.mark.parametrize("lacking", LACKING)
 def test_where_triton_cannot_compile_torchvision_computes(gpu, monkeypatch, lacking):
     if lacking == "triton":
         monkeypatch.setattr(availability.importlib.util, "find_spec", lambda name: None)
@@ -39,8 +50,11 @@ def test_where_triton_cannot_compile_torchvision_computes(gpu, monkeypatch, lack
         monkeypatch.setattr(availability.shutil, "which", lambda name: None)
     else:
         (gpu / "Python.h").unlink()
+    assert LACKING[lacking] in availability.what_triton_lacks()
     assert not availability.has_triton()
     assert choose_backend("auto", "cuda", torch.float16) == "torchvision"
+    finding = check_kernels()
+    assert finding.state is State.NOTE and LACKING[lacking] in finding.found
 
 
 def test_a_recorded_graph_takes_the_answer_as_it_is(monkeypatch):

@@ -16,6 +16,7 @@ import torch
 
 from nnunet_fganet.cli.main import main as fganet
 from nnunet_fganet.compiled.operators import sampled_columns
+from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.network.deform_conv import deform_conv2d
 from nnunet_fganet.network.deform_gather import channel_rows, positions, weight_matrix
 
@@ -30,7 +31,8 @@ def main(out: str, device: str = "cuda", size: str = "512", runs: str = "50") ->
     folder.mkdir(parents=True, exist_ok=True)
     if device == "cuda":
         _test_kernels()
-        _time_layers(int(size))
+        if has_triton():
+            _time_layers(int(size))
     for name, options in (("frame", ["--size", size]), ("step", ["--train", "--size", str(int(size) // 2)])):
         files = ["--json", str(folder / f"{name}.json"), "--plot", str(folder / f"{name}.png"), "--force"]
         code = fganet(["benchmark", "--device", device, "--runs", runs, *options, *files])

@@ -1,7 +1,7 @@
 """SDA's normalisations: each reads its image twice, and writes once what comes of it.
 
-Means and sums of squared deviations are taken of parts of an image and put together (Chan et al. 1979): one
-large mean does not swallow small deviations, and the order of sums does not depend on the GPU's mood.
+Means and sums of squared deviations are taken of parts of an image, from one of its values on, and put together
+(Chan et al. 1979): a large mean does not swallow small deviations, and the order of sums is always the same.
 """
 
 import torch
@@ -59,18 +59,20 @@ def _shifted_statistics(  # type: ignore[no-untyped-def]  # Triton finds types i
     image = tl.program_id(2).to(tl.int64)
     begin = tl.program_id(0) * part
     end = tl.minimum(begin + part, pixels)
+    nearby = tl.minimum(begin, pixels - 1)  # some value, of a part without pixels too
+    reference = tl.load(rows + (image * pixels + nearby) * channels + channel, mask=known, other=0.0).to(tl.float32)
     total = tl.zeros((CHANNELS,), dtype=tl.float32)
     squares = tl.zeros((CHANNELS,), dtype=tl.float32)
     for first in range(begin, end, PIXELS):
         pixel = first + tl.arange(0, PIXELS)
         there = (pixel < end)[:, None] & known[None, :]
         value = _shifted(rows, steps, image, pixel, channel, there, height, width, channels)
+        value = tl.where(there, value - reference[None, :], 0.0)
         total += tl.sum(value, axis=0)
         squares += tl.sum(value * value, axis=0)
-    count = tl.maximum(end - begin, 1).to(tl.float32)
-    mean = total / count
+    mean = total / tl.maximum(end - begin, 1).to(tl.float32)
     at = partial + (image * tl.num_programs(0) + tl.program_id(0)) * 2 * channels + channel
-    tl.store(at, mean, mask=known)
+    tl.store(at, reference + mean, mask=known)
     tl.store(at + channels, tl.maximum(squares - total * mean, 0.0), mask=known)
 
 
@@ -128,17 +130,19 @@ def _statistics(attention, partial, elements, part, ELEMENTS: tl.constexpr):  # 
     image = tl.program_id(1).to(tl.int64)
     begin = tl.program_id(0) * part
     end = tl.minimum(begin + part, elements)
+    reference = tl.load(attention + image * elements + tl.minimum(begin, elements - 1)).to(tl.float32)
     total = tl.zeros((ELEMENTS,), dtype=tl.float32)
     squares = tl.zeros((ELEMENTS,), dtype=tl.float32)
     for first in range(begin, end, ELEMENTS):
         element = first + tl.arange(0, ELEMENTS)
         value = tl.load(attention + image * elements + element, mask=element < end, other=0.0).to(tl.float32)
+        value = tl.where(element < end, value - reference, 0.0)
         total += value
         squares += value * value
     sum_ = tl.sum(total, axis=0)
     mean = sum_ / tl.maximum(end - begin, 1).to(tl.float32)
     at = partial + (image * tl.num_programs(0) + tl.program_id(0)) * 2
-    tl.store(at, mean)
+    tl.store(at, reference + mean)
     tl.store(at + 1, tl.maximum(tl.sum(squares, axis=0) - sum_ * mean, 0.0))
 
 

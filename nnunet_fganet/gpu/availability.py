@@ -1,11 +1,7 @@
 """Whether Triton can compile its kernels here."""
 
 import importlib.util
-import os
-import shutil
-import sysconfig
 from functools import cache
-from pathlib import Path
 
 import torch
 
@@ -13,22 +9,25 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _OLDEST_GPU = (7, 0)  # CUDA's compute capability that Triton compiles for
 
 
+@cache
 def what_triton_lacks() -> str | None:
     """What keeps Triton from compiling its kernels and their launchers, in a few words; None where nothing does."""
     if importlib.util.find_spec("triton") is None:
         return "Triton, which comes with torch's builds for NVIDIA GPUs on Linux"
-    if not torch.cuda.is_available():
-        return "a GPU that torch can use"
-    if torch.cuda.get_device_capability() < _OLDEST_GPU:
-        return f"a GPU of compute capability {'.'.join(map(str, _OLDEST_GPU))}"
-    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
-        return "a C compiler"
-    headers = Path(sysconfig.get_paths()["include"])
-    return None if (headers / "Python.h").is_file() else f"Python's header files ({headers}/Python.h)"
+    if torch.version.hip or not torch.cuda.is_available():
+        return "an NVIDIA GPU that torch can use"
+    if min(map(torch.cuda.get_device_capability, range(torch.cuda.device_count()))) < _OLDEST_GPU:
+        return f"GPUs of compute capability {'.'.join(map(str, _OLDEST_GPU))} or later"
+    try:
+        _compile_a_kernel()
+    except Exception as error:  # no C compiler, no Python.h, a cache folder that cannot be written to, no libcuda.so
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        return f"something to compile a kernel with ({reason})"
+    return None
 
 
 @cache
-@torch.compiler.assume_constant_result  # who records a graph does not look for compilers; torch looks through the cache
+@torch.compiler.assume_constant_result  # who records a graph does not try kernels; torch looks through the cache
 def has_triton() -> bool:
     """Whether Triton compiles its kernels here."""
     return what_triton_lacks() is None
@@ -37,3 +36,9 @@ def has_triton() -> bool:
 def runs_kernels(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether the kernels of this package compute on ``device`` in ``dtype``."""
     return device.type == "cuda" and dtype in DTYPES and has_triton()
+
+
+def _compile_a_kernel() -> None:
+    from nnunet_fganet.gpu.pointwise import max_pool2
+
+    max_pool2(torch.zeros(1, 2, 2, 8, device="cuda"))

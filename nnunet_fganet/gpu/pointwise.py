@@ -38,7 +38,8 @@ def _activate(  # type: ignore[no-untyped-def]  # Triton finds types itself
     there = (pixel < pixels)[:, None] & known[None, :]
     value = tl.load(at, mask=there, other=0.0).to(tl.float32)
     value += tl.load(bias + channel, mask=known, other=0.0).to(tl.float32)[None, :]
-    tl.store(at, tl.where(value >= 0, value, value * slope).to(rows.dtype.element_ty), mask=there)
+    negative = tl.where(slope == 0, 0.0, value * slope)  # minus infinity times 0 would be NaN
+    tl.store(at, tl.where(value < 0, negative, value).to(rows.dtype.element_ty), mask=there)
 
 
 @triton.jit
@@ -51,7 +52,12 @@ def _max_pool(  # type: ignore[no-untyped-def]
     first = (pixel // out_width) * 4 * out_width + (pixel % out_width) * 2  # its pixel left above
     at = rows + first[:, None] * channels + channel[None, :]
     down = 2 * out_width * channels
-    upper = tl.maximum(tl.load(at, mask=there), tl.load(at + channels, mask=there), tl.PropagateNan.ALL)
-    lower = tl.maximum(tl.load(at + down, mask=there), tl.load(at + down + channels, mask=there), tl.PropagateNan.ALL)
+    upper = tl.maximum(_values(at, there), _values(at + channels, there), tl.PropagateNan.ALL)
+    lower = tl.maximum(_values(at + down, there), _values(at + down + channels, there), tl.PropagateNan.ALL)
     largest = tl.maximum(upper, lower, tl.PropagateNan.ALL)
-    tl.store(out + pixel[:, None] * channels + channel[None, :], largest, mask=there)
+    tl.store(out + pixel[:, None] * channels + channel[None, :], largest.to(out.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _values(at, there):  # type: ignore[no-untyped-def]
+    return tl.load(at, mask=there, other=0.0).to(tl.float32)

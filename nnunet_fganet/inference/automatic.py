@@ -1,6 +1,7 @@
 """Preparation that happens by itself, for programs that know nothing of it (``nnUNetv2_predict``)."""
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,7 +9,18 @@ import torch
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.prepared import PreparedFGANet, optimize_for_inference
 from nnunet_fganet.network.fganet import FGANet
-from nnunet_fganet.network.weights import Versions, weight_versions
+from nnunet_fganet.network.weights import LoadedWeights, Versions, weight_versions
+
+# Prepared networks that are kept, by device type: predicting with five folds nnU-Net loads five state dicts for
+# every frame. Preparing costs less than a frame on a CPU, and more on a GPU, where the kernels are recorded, too.
+_KEPT = {"cpu": 1, "cuda": 5}
+
+
+@dataclass(frozen=True)
+class _Ready:
+    prepared: PreparedFGANet
+    device: torch.device
+    weights: LoadedWeights | None
 
 
 class AutomaticInference:
@@ -18,7 +30,8 @@ class AutomaticInference:
     """
 
     def __init__(self) -> None:
-        self._prepared: PreparedFGANet | None = None
+        self._ready: list[_Ready] = []
+        self._current: _Ready | None = None
         self._versions: Versions | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -32,7 +45,7 @@ class AutomaticInference:
         a graph is recorded, on GPUs without Triton, and while somebody listens to its layers (hooks).
         """
         if network.training:
-            self._prepared = self._versions = None
+            self._forget()
             return None
         if not self._applies(network, x):
             return None
@@ -40,18 +53,39 @@ class AutomaticInference:
         if versions is None:
             return None
         dtype = _compute_dtype(network, x.device.type)
-        if self._prepared is None or versions != self._versions or dtype != self._prepared.dtype:
-            is_first = self._prepared is None
-            start = time.perf_counter()
-            self._prepared = optimize_for_inference(network, dtype)
+        if self._current is None or versions != self._versions or dtype != self._current.prepared.dtype:
+            weights = network.loaded_weights(versions)
+            self._current = self._find(weights, x.device, dtype) or self._prepare(network, weights, x.device, dtype)
             self._versions = versions
-            name = str(dtype).removeprefix("torch.")
-            if is_first:  # with several folds the weights change before every frame
-                print(f"FGA-Net prepared for inference in {name} ({time.perf_counter() - start:.1f} s)", flush=True)
-        return self._prepared(x)
+        return self._current.prepared(x)
+
+    def _forget(self) -> None:
+        self._ready, self._current, self._versions = [], None, None
+
+    def _find(self, weights: LoadedWeights | None, device: torch.device, dtype: torch.dtype) -> _Ready | None:
+        """What was prepared from the same state dict before."""
+        for ready in self._ready:
+            same_kind = ready.device == device and ready.prepared.dtype == dtype
+            if same_kind and weights is not None and ready.weights is not None and ready.weights.has_source_of(weights):
+                return ready
+        return None
+
+    def _prepare(
+        self, network: FGANet, weights: LoadedWeights | None, device: torch.device, dtype: torch.dtype
+    ) -> _Ready:
+        is_first = self._current is None
+        start = time.perf_counter()
+        ready = _Ready(optimize_for_inference(network, dtype), device, weights)
+        self._ready = [*self._ready, ready][-_KEPT[device.type] :]
+        name = str(dtype).removeprefix("torch.")
+        if is_first:  # with several folds the weights change before every frame
+            print(f"FGA-Net prepared for inference in {name} ({time.perf_counter() - start:.1f} s)", flush=True)
+        return ready
 
     @staticmethod
     def _applies(network: FGANet, x: torch.Tensor) -> bool:
+        if x.device.type not in _KEPT:
+            return False
         recording = torch.is_grad_enabled() or torch.jit.is_tracing()
         if recording or x.dtype != torch.float32 or network.decoder.deep_supervision:
             return False

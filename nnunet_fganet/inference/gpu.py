@@ -37,11 +37,11 @@ class GpuConv2d(nn.Module):
             out = _image(functional.linear(_rows(x), self.weight, self.bias))
             return out if self.slope == 1 else functional.leaky_relu_(out, self.slope)
         out = self.convolve(x)
-        if self.bias is not None:
-            pointwise.add_bias_and_activate(_rows(out), self.bias, self.slope)
-        elif self.slope != 1:
-            functional.leaky_relu_(out, self.slope)
-        return out
+        if self.bias is None:
+            return out if self.slope == 1 else functional.leaky_relu_(out, self.slope)
+        rows = _rows(out)  # a copy, where torch has not convolved with channels last
+        pointwise.add_bias_and_activate(rows, self.bias, self.slope)
+        return _image(rows)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Without bias and activation."""
@@ -123,7 +123,9 @@ def _widened(conv: nn.Conv2d) -> nn.Conv2d:
     """A convolution without bias whose last output channels, up to the next multiple, are zeros."""
     channels = -(-conv.out_channels // _CHANNEL_MULTIPLE) * _CHANNEL_MULTIPLE
     kernel_size, padding = conv.kernel_size[0], conv.kernel_size[0] // 2
-    widened = nn.Conv2d(conv.in_channels, channels, kernel_size, padding=padding, bias=False, device=conv.weight.device)
+    widened = nn.utils.skip_init(  # random numbers are the caller's
+        nn.Conv2d, conv.in_channels, channels, kernel_size, padding=padding, bias=False, device=conv.weight.device
+    )
     nn.init.zeros_(widened.weight)
     widened.weight[: conv.out_channels] = conv.weight
     return widened

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,8 +22,16 @@ def _trying_convolutions() -> Iterator[None]:
         torch.backends.cudnn.benchmark = before
 
 
+@cache
+def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all recordings on a device: freed memory is kept by stream."""
+    return torch.cuda.Stream(device)
+
+
 @dataclass(frozen=True)
 class _Recording:
+    """What a graph reads and writes, at addresses that never change."""
+
     graph: torch.cuda.CUDAGraph
     image: torch.Tensor
     output: torch.Tensor
@@ -61,7 +70,7 @@ class CudaGraphs:
         # Buffers outlive the inference mode that a caller may be in.
         with torch.inference_mode(False), torch.no_grad(), _trying_convolutions():
             still = torch.empty_like(image, dtype=self.dtype, memory_format=torch.channels_last).copy_(image)
-            stream = torch.cuda.Stream(image.device)
+            stream = _recording_stream(image.device)
             stream.wait_stream(torch.cuda.current_stream(image.device))
             with torch.cuda.stream(stream):
                 for _ in range(_WARM_UP):

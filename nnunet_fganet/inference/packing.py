@@ -168,25 +168,25 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             if activation != "none":
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
-                waiting[0] = _move_bias(layer, waiting[0])
+                layer, waiting[0] = _with_moved_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
     return packed
 
 
 def _is_product(conv: nn.Conv2d) -> bool:
-    return conv.kernel_size == (1, 1) and conv.groups == 1
+    return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
 
 
-def _move_bias(conv: nn.Conv2d, product: nn.Conv2d) -> nn.Conv2d:
-    """Take the bias from a convolution that a 1 x 1 convolution follows; returns a copy of the latter that adds it."""
+def _with_moved_bias(conv: nn.Conv2d, product: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """Copies of a convolution and the 1 x 1 convolution behind it, which adds what the first one's bias gave."""
     if conv.bias is None:
-        return product
-    moved = product.weight.detach()[:, :, 0, 0] @ conv.bias.detach()
-    product = copy.deepcopy(product)
+        return conv, product
+    conv, product = copy.deepcopy(conv), copy.deepcopy(product)
+    moved = product.weight.detach()[:, :, 0, 0] @ conv.get_parameter("bias").detach()
     product.bias = nn.Parameter(moved if product.bias is None else product.bias.detach() + moved)
     conv.bias = None
-    return product
+    return conv, product
 
 
 def _activation_name(layer: nn.Module) -> str:

@@ -30,8 +30,8 @@ def optimize_for_inference(
     The heads of deep supervision are dropped, BatchNorm is folded into the convolutions, weights
     are laid out once as the processor wants them, images have channels last, activations are
     applied by the convolutions. On a CPU the whole process then keeps freed memory
-    (:func:`nnunet_fganet.allocator.keep_freed_memory`); on a GPU the first image of each size takes
-    a second or more, and its kernels are recorded and replayed (:mod:`nnunet_fganet.inference.graph`).
+    (:func:`nnunet_fganet.allocator.keep_freed_memory`); on a GPU the first image of each size is
+    recorded, and replayed for the following ones (:mod:`nnunet_fganet.inference.graph`).
 
     Parameters
     ----------

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.loss.functional import soft_cldice, soft_dice
-from nnunet_fganet.loss.skeleton import soft_skeleton
+from nnunet_fganet.loss.skeleton import soft_skeleton, soft_skeletons
 
 
 @dataclass
@@ -120,7 +120,7 @@ class FGANetLoss(nn.Module):
             prepared = self._prepare(target, num_classes=outputs[0].shape[1])
             logits = [output.float() for output in outputs]
             probabilities = [self._probability(each, prepared) for each in logits]
-            skeletons = self._skeletons(probabilities)
+            skeletons = soft_skeletons(probabilities, self.skeleton_iterations) if self.alpha else probabilities
             losses = [self._one_output(*each, prepared) for each in zip(logits, probabilities, skeletons, strict=True)]
         return sum(
             (weight * loss for weight, loss in zip(weights[1:], losses[1:], strict=True)), weights[0] * losses[0]
@@ -146,14 +146,6 @@ class FGANetLoss(nn.Module):
     def _probability(self, logits: torch.Tensor, target: _Target) -> torch.Tensor:
         probability = logits.sigmoid() if self.regions else logits.softmax(1)[:, 1:]
         return probability if target.valid is None else probability * target.valid
-
-    def _skeletons(self, probabilities: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
-        if not self.alpha:
-            return probabilities  # not used
-        if probabilities[0].device.type == "cpu":
-            return [soft_skeleton(each, self.skeleton_iterations) for each in probabilities]
-        # On a GPU some four hundred short kernels, whose launches take longer than they do: once for all outputs.
-        return soft_skeleton(torch.cat(list(probabilities)), self.skeleton_iterations).chunk(len(probabilities))
 
     def _one_output(
         self, logits: torch.Tensor, probability: torch.Tensor, skeleton: torch.Tensor, target: _Target

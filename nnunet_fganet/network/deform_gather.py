@@ -25,7 +25,7 @@ def deform_conv2d_gather(
     if x.device.type == "cpu" and x.dtype in DTYPES:
         return deform_conv2d_sampled(x, offset, weight, bias, mask)
     columns = weighted_rows(channel_rows(x), *sampled_rows(offset, mask, weight.shape[-1]))
-    return _multiplied(columns, weight_matrix(weight), bias, x.shape)
+    return _product(columns, weight_matrix(weight), bias, x.shape)
 
 
 def deform_conv2d_sampled(
@@ -40,11 +40,11 @@ def deform_conv2d_sampled(
     ``weight`` may be a :func:`weight_matrix` already.
     """
     columns = sampled_columns(channel_rows(x), *positions(offset, mask), *x.shape[2:])
-    return _multiplied(columns, weight if weight.ndim == 2 else weight_matrix(weight), bias, x.shape)
+    return _product(columns, weight if weight.ndim == 2 else weight_matrix(weight), bias, x.shape)
 
 
-def _multiplied(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, x: torch.Size) -> torch.Tensor:
-    batch, _, height, width = x
+def _product(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:
+    batch, _, height, width = shape
     out = functional.linear(columns.view(batch * height * width, -1), matrix, bias)
     return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
 

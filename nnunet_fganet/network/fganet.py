@@ -15,7 +15,7 @@ from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.encoder import Encoder
 from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA
-from nnunet_fganet.network.weights import LoadedWeights
+from nnunet_fganet.network.weights import LoadedWeights, Versions
 
 RELEASED_FEATURES = (32, 64, 128, 256, 512, 512)
 PAPER_TEXT: dict[str, Any] = {
@@ -146,6 +146,10 @@ class FGANet(nn.Module):
         is_whole = not (assign or result.missing_keys or result.unexpected_keys)
         self._loaded = LoadedWeights(self, state_dict, result) if is_whole else None
         return result
+
+    def loaded_weights(self, versions: Versions) -> LoadedWeights | None:
+        """What was loaded last, if nothing has changed since; ``versions``: those of the weights now."""
+        return self._loaded if self._loaded is not None and self._loaded.versions == versions else None
 
     def _logits(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         return run_padded(lambda padded: self.decoder(self.encoder(padded)), x, self.size_multiple)

@@ -8,8 +8,8 @@ from torch.nn import functional
 def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     """InstanceNorm without parameters, ``(batch, channels, height, width)`` to the same shape.
 
-    Computed as a LayerNorm over height and width or, where a CPU has channels last, as the BatchNorm
-    of each image: both are the same. torch's own InstanceNorm returns wrong gradients on the CPU where
+    Computed as a LayerNorm over height and width or, with channels last, as the BatchNorm of each image (on a
+    GPU where there is one): both are the same. torch's own InstanceNorm returns wrong gradients on the CPU where
     a batch holds one image and the gradient that arrives has channels last, as it has behind a
     deformable convolution (seen with torch 2.15.0: ``functional.instance_norm`` views such a batch as
     one that is laid out like its input); and it copies what has channels last.

@@ -31,12 +31,17 @@ class LoadedWeights:
         What was loaded.
     result
         What ``load_state_dict`` returned.
+
+    Attributes
+    ----------
+    versions
+        :func:`weight_versions` of the network after loading.
     """
 
     def __init__(self, network: nn.Module, state_dict: Mapping[str, Any], result: Any) -> None:
         self._source = {name: weakref.ref(tensor) for name, tensor in state_dict.items()}
         self._source_versions = _versions(state_dict.values())
-        self._versions = weight_versions(network)
+        self.versions = weight_versions(network)
         self.result = result
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -48,9 +53,17 @@ class LoadedWeights:
         same = len(state_dict) == len(self._source) and all(
             name in self._source and self._source[name]() is tensor for name, tensor in state_dict.items()
         )
-        if not same or self._versions is None or self._source_versions is None:
+        if not same or self.versions is None or self._source_versions is None:
             return False
-        return _versions(state_dict.values()) == self._source_versions and weight_versions(network) == self._versions
+        return _versions(state_dict.values()) == self._source_versions and weight_versions(network) == self.versions
+
+    def has_source_of(self, other: "LoadedWeights") -> bool:
+        """Whether both were loaded from the same tensors, which still exist and had not changed in between."""
+        if self._source_versions is None or self._source_versions != other._source_versions:
+            return False
+        return self._source.keys() == other._source.keys() and all(
+            source() is not None and source() is other._source[name]() for name, source in self._source.items()
+        )
 
 
 def _versions(tensors: Iterable[torch.Tensor]) -> Versions | None:

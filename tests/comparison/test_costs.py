@@ -13,6 +13,7 @@ from nnunet_fganet.comparison.costs import Loaded, is_prepared, load_trained, me
 from nnunet_fganet.comparison.entries import compared_entries
 from nnunet_fganet.comparison.runs import Run, RunFolder
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.network.counting import count_operations
 
 
@@ -60,7 +61,7 @@ def test_without_triton_nothing_is_prepared_on_a_gpu(monkeypatch: pytest.MonkeyP
     assert not is_prepared(build("fganet"), "cuda")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not has_triton(), reason="needs a GPU that Triton compiles for")
 def test_on_a_gpu_every_network_is_measured_plain_and_fganet_prepared() -> None:
     costs = measure_costs({name: loaded(name) for name in ("fganet", "unet")}, "cuda")
     assert [(latency.how, latency.dtype) for cost in costs.values() for latency in cost.latencies] == [

@@ -6,12 +6,13 @@ pytest.importorskip("triton", reason="comes with torch's builds for GPUs only")
 
 import kernel_checks
 
+from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.inference import graph, prepared
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.gpu import GpuConv2d, GpuSDA
 from nnunet_fganet.inference.prepared import optimize_for_inference
 
-on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+on_a_gpu = pytest.mark.skipif(not has_triton(), reason="needs a GPU that Triton compiles for")
 
 
 def relative(found, expected):
@@ -55,12 +56,13 @@ def test_callers_may_write_into_the_logits():
 
 
 @on_a_gpu
+@pytest.mark.parametrize("channels", [1, 2])
 @torch.no_grad()
-def test_torchvisions_convolution_is_not_recorded():
-    network = kernel_checks.network(deform_backend="torchvision").cuda()
+def test_torchvisions_convolution_is_not_recorded(channels):
+    network = kernel_checks.network(input_channels=channels, deform_backend="torchvision").cuda()
     ready = optimize_for_inference(network, torch.float32)
     assert ready.graphs is None
-    x = torch.randn(1, 2, 64, 64, device="cuda")
+    x = torch.randn(1, channels, 64, 64, device="cuda")
     assert relative(ready(x), network(x)) < 1e-2
 
 
@@ -79,6 +81,30 @@ def test_nnunets_autocast_decides_the_precision(mode, capsys):
     with torch.no_grad():  # another mode, and float32
         assert relative(network(x), expected) < 1e-2
     assert capsys.readouterr().out.count("prepared for inference in float16") == 1
+
+
+@on_a_gpu
+@torch.no_grad()
+def test_folds_take_turns_without_being_recorded_again(monkeypatch):
+    prepared_networks = []
+    monkeypatch.setattr(
+        "nnunet_fganet.inference.automatic.optimize_for_inference",
+        lambda *arguments: prepared_networks.append(optimize_for_inference(*arguments)) or prepared_networks[-1],
+    )
+    network = kernel_checks.network().cuda()
+    network.inference = AutomaticInference()
+    x = torch.randn(1, 2, 64, 64, device="cuda")
+    folds = [{name: value.cpu().clone() for name, value in network.state_dict().items()} for _ in range(5)]
+    for number, fold in enumerate(folds):
+        fold["decoder.seg_layers.0.bias"] += number
+    for _ in range(2):
+        logits = []
+        for fold in folds:
+            network.load_state_dict(fold)
+            logits.append(network(x))
+        for number, found in enumerate(logits):
+            torch.testing.assert_close(found, logits[0] + number, rtol=1e-3, atol=1e-3)
+    assert len(prepared_networks) == 5
 
 
 def test_nothing_is_compiled_on_a_gpu(monkeypatch):

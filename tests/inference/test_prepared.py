@@ -205,8 +205,8 @@ def test_every_change_of_the_weights_is_seen(automatic, prepared_count):
     torch.testing.assert_close(automatic(X), first + 3)
     automatic.decoder.seg_layers[0].bias.sub_(1)  # the network has changed since it was loaded
     automatic.load_state_dict(weights)
-    torch.testing.assert_close(automatic(X), first + 3)
-    assert prepared_count() == 5
+    torch.testing.assert_close(automatic(X), first + 3)  # prepared from this dictionary already
+    assert prepared_count() == 4
 
 
 @torch.no_grad()
@@ -225,6 +225,55 @@ def test_other_weights_before_every_frame_are_reported_once(automatic, prepared_
         automatic(X)
     assert prepared_count() == 3
     assert capsys.readouterr().out.count("prepared for inference") == 1
+
+
+@torch.no_grad()
+def test_several_folds_are_prepared_once_each_where_they_are_kept(monkeypatch, automatic, prepared_count):
+    monkeypatch.setattr("nnunet_fganet.inference.automatic._KEPT", {"cpu": 2})  # as on GPUs
+    folds = [{name: value.clone() for name, value in automatic.state_dict().items()} for _ in range(2)]
+    folds[1]["decoder.seg_layers.0.bias"] += 1
+    for _ in range(3):
+        logits = []
+        for fold in folds:
+            automatic.load_state_dict(fold)
+            logits.append(automatic(X))
+        torch.testing.assert_close(logits[0] + 1, logits[1])
+    assert prepared_count() == 2
+    folds[0]["decoder.seg_layers.0.bias"] += 2  # the same dictionary, other values
+    automatic.load_state_dict(folds[0])
+    torch.testing.assert_close(automatic(X), logits[0] + 2)
+    automatic.load_state_dict(folds[1])
+    automatic.decoder.seg_layers[0].bias.add_(1)  # no longer what was loaded
+    torch.testing.assert_close(automatic(X), logits[1] + 1)
+    assert prepared_count() == 4
+
+
+@torch.no_grad()
+def test_weights_of_a_dictionary_that_is_gone_are_not_taken_for_those_of_another(monkeypatch, automatic):
+    monkeypatch.setattr("nnunet_fganet.inference.automatic._KEPT", {"cpu": 2})
+    expected = automatic(X)
+    for added in range(3):  # each dictionary may lie where the one before lay
+        weights = {name: value.clone() for name, value in automatic.state_dict().items()}
+        weights["decoder.seg_layers.0.bias"] += added
+        automatic.load_state_dict(weights)
+        expected = expected + added
+        torch.testing.assert_close(automatic(X), expected)
+        del weights
+
+
+def test_operations_of_a_network_that_prepares_itself_are_counted(automatic):
+    assert automatic.compute_conv_feature_map_size((64, 64)) > 0
+
+
+def test_packing_leaves_the_layers_as_they_were():
+    layers = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.Conv2d(4, 6, 1)).eval()
+    x = torch.randn(1, 4, 6, 7)
+    with torch.no_grad():
+        expected = layers(x)
+        ready = pack_convolutions(layers, torch.float32)
+        assert ready[0].bias is None  # moved into the second one's
+        torch.testing.assert_close(ready(x.contiguous(memory_format=torch.channels_last)), expected)
+        torch.testing.assert_close(layers(x), expected)
 
 
 @torch.no_grad()

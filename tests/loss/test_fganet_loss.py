@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nnunet_fganet.loss import fganet_loss
+from nnunet_fganet.loss import fganet_loss, skeleton
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.loss.skeleton import soft_skeleton
 
@@ -68,7 +68,8 @@ def test_deep_supervision_weighs_the_outputs_and_skeletonises_the_label_once(mon
         skeletonised.append(x)
         return soft_skeleton(x, iterations)
 
-    monkeypatch.setattr(fganet_loss, "soft_skeleton", counting)
+    monkeypatch.setattr(fganet_loss, "soft_skeleton", counting)  # of the label
+    monkeypatch.setattr(skeleton, "soft_skeleton", counting)  # of the outputs
     torch.testing.assert_close(loss(outputs, [label]), expected)
     assert sum(torch.equal(x, label) for x in skeletonised) == 1
     assert len(skeletonised) == 7

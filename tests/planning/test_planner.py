@@ -187,12 +187,16 @@ def test_paper_batch_fits_the_papers_card():
 
 
 def test_memory_estimate_agrees_with_what_autograd_saves(monkeypatch):
-    from nnunet_fganet.loss import fganet_loss
+    from nnunet_fganet.loss import fganet_loss, skeleton
     from nnunet_fganet.loss.fganet_loss import FGANetLoss
-    from nnunet_fganet.loss.skeleton import pooled_skeleton
 
-    monkeypatch.setattr(fganet_loss, "soft_skeleton", pooled_skeleton)  # as on a GPU, whose memory is planned
-    network = FGANet(1, 1, True, features_per_stage=(16, 32, 64, 64), deform_backend="torchvision")
+    # As on a GPU, whose memory is planned.
+    monkeypatch.setattr(skeleton, "soft_skeleton", skeleton.pooled_skeleton)
+    monkeypatch.setattr(fganet_loss, "soft_skeleton", skeleton.pooled_skeleton)
+    monkeypatch.setattr(fganet_loss, "soft_skeletons", skeleton.skeletons_together)
+    network = FGANet(
+        1, 1, True, features_per_stage=(16, 32, 64, 64), deform_backend="gather"
+    )  # keeps what Triton's does
     size, batch, iterations = 96, 2, 4
     weights = {parameter.untyped_storage().data_ptr() for parameter in network.parameters()}
     saved, kept_alive = {}, []

@@ -179,31 +179,37 @@ def locked(root: Path) -> Iterator[int]:
     names = {path.name for path in root.iterdir() if not path.name.startswith(half_written)}
     if names - {_LOCK_FILE} and RECORD_FILE not in names:
         raise InputError(f"--out {root} is no run folder (it has no {RECORD_FILE}): name a new or an empty folder.")
-    with (root / _LOCK_FILE).open("w") as file:
+    with (root / _LOCK_FILE).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(_who_holds(root)) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield file.fileno()
 
 
 def _who_holds(root: Path) -> str:
     """Say who holds a run folder, and the way out: workers of a killed training would hold it for ever."""
-    groups = _groups_that_hold(root / _LOCK_FILE)
-    if groups and all(_has_ended(group) for group in groups):
+    holders = _processes_that_hold(root / _LOCK_FILE)
+    groups = set(holders.values())
+    command = (root / _LOCK_FILE).read_text()
+    # The command itself may be in a group whose first process, a script, has ended.
+    if command not in map(str, holders) and groups and all(_has_ended(group) for group in groups):
         named = " ".join(f"-{group}" for group in sorted(groups))
         return f"workers that a killed training left behind still hold {root}: end them with kill -- {named}."
     return f"another command, or a training that it started, still works in {root}: wait for its end."
 
 
-def _groups_that_hold(file: Path) -> set[int]:
-    """Groups of the other processes that have a file open; none where the system does not tell (Linux does)."""
-    groups = set()
+def _processes_that_hold(file: Path) -> dict[int, int]:
+    """Other processes that have a file open, with their groups; none where the system does not tell (Linux does)."""
+    groups = {}
     for opened in Path("/proc").glob("[0-9]*/fd/*"):
         with suppress(OSError):  # the process has ended meanwhile, or is of another user
             process = int(opened.parts[2])
             if opened.readlink() == file.resolve() and process != os.getpid():
-                groups.add(os.getpgid(process))
+                groups[process] = os.getpgid(process)
     return groups
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.loss.functional import soft_cldice, soft_dice
-from nnunet_fganet.loss.skeleton import soft_skeleton, soft_skeletons
+from nnunet_fganet.loss.skeleton import skeletons_together, soft_skeleton
 
 
 @dataclass
@@ -119,9 +119,8 @@ class FGANetLoss(nn.Module):
         with torch.autocast(target.device.type, enabled=False):
             prepared = self._prepare(target, num_classes=outputs[0].shape[1])
             logits = [output.float() for output in outputs]
-            probabilities = [self._probability(each, prepared) for each in logits]
-            skeletons = soft_skeletons(probabilities, self.skeleton_iterations) if self.alpha else probabilities
-            losses = [self._one_output(*each, prepared) for each in zip(logits, probabilities, skeletons, strict=True)]
+            skeletons = self._skeletons(logits, prepared)
+            losses = [self._one_output(*each, prepared) for each in zip(logits, skeletons, strict=True)]
         return sum(
             (weight * loss for weight, loss in zip(weights[1:], losses[1:], strict=True)), weights[0] * losses[0]
         )
@@ -147,9 +146,14 @@ class FGANetLoss(nn.Module):
         probability = logits.sigmoid() if self.regions else logits.softmax(1)[:, 1:]
         return probability if target.valid is None else probability * target.valid
 
-    def _one_output(
-        self, logits: torch.Tensor, probability: torch.Tensor, skeleton: torch.Tensor, target: _Target
-    ) -> torch.Tensor:
+    def _skeletons(self, logits: Sequence[torch.Tensor], target: _Target) -> Sequence[torch.Tensor | None]:
+        """Those of all outputs, where they are computed together: on a GPU. None: to be computed when it is needed."""
+        if not self.alpha or logits[0].device.type == "cpu":
+            return [None] * len(logits)
+        return skeletons_together([self._probability(each, target) for each in logits], self.skeleton_iterations)
+
+    def _one_output(self, logits: torch.Tensor, skeleton: torch.Tensor | None, target: _Target) -> torch.Tensor:
+        probability = self._probability(logits, target)
         loss = (1 - self.alpha) * (1 - self._dice(probability, target.foreground))
         if self.alpha:
             loss = loss + self.alpha * (1 - self._cldice(probability, skeleton, target))
@@ -169,7 +173,9 @@ class FGANetLoss(nn.Module):
         size = probability.square() if self.squared_denominator else probability
         return soft_dice(self._sum(probability * foreground), self._sum(size), self._sum(foreground)).mean()
 
-    def _cldice(self, probability: torch.Tensor, skeleton: torch.Tensor, target: _Target) -> torch.Tensor:
+    def _cldice(self, probability: torch.Tensor, skeleton: torch.Tensor | None, target: _Target) -> torch.Tensor:
+        if skeleton is None:
+            skeleton = soft_skeleton(probability, self.skeleton_iterations)
         return soft_cldice(
             self._sum(skeleton * target.foreground),
             self._sum(skeleton),

@@ -27,15 +27,11 @@ def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
     return pooled_skeleton(x, iterations)
 
 
-def soft_skeletons(maps: Sequence[torch.Tensor], iterations: int) -> list[torch.Tensor]:
-    """:func:`soft_skeleton` of each of several maps of one shape."""
-    if maps[0].device.type == "cpu":
-        return [soft_skeleton(each, iterations) for each in maps]
-    return skeletons_together(maps, iterations)
-
-
 def skeletons_together(maps: Sequence[torch.Tensor], iterations: int) -> list[torch.Tensor]:
-    """As one batch: on a GPU the some hundred short kernels of a skeleton take longer to launch than to run."""
+    """:func:`soft_skeleton` of several maps of one shape, as one batch.
+
+    On a GPU the some hundred short kernels of a skeleton take longer to launch than to run.
+    """
     return list(soft_skeleton(torch.cat(list(maps)), iterations).chunk(len(maps)))
 
 

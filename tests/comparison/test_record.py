@@ -2,9 +2,11 @@
 
 import fcntl
 import json
+import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -106,12 +108,27 @@ def test_a_folder_whose_record_was_never_finished_is_taken_over(tmp_path: Path) 
 def test_a_training_that_outlives_its_command_holds_the_folder(tmp_path: Path) -> None:
     with locked(tmp_path) as lock:
         wait = [sys.executable, "-c", "input()"]
-        training = subprocess.Popen(wait, pass_fds=(lock,), stdin=subprocess.PIPE)
+        training = subprocess.Popen(wait, pass_fds=(lock,), stdin=subprocess.PIPE, start_new_session=True)
     with pytest.raises(InputError, match="still works in"), locked(tmp_path):
         pass
     training.communicate(b"\n")
     with locked(tmp_path):
         pass
+
+
+def test_a_command_whose_script_has_ended_is_no_worker_that_was_left_behind(tmp_path: Path) -> None:
+    command = (
+        "import os, sys, time; from pathlib import Path; from nnunet_fganet.comparison.record import locked\n"
+        "with locked(Path(sys.argv[1])): print(os.getpid(), flush=True); time.sleep(600)"
+    )
+    script = f"{sys.executable} -c '{command}' {tmp_path} &"
+    with subprocess.Popen(script, shell=True, stdout=subprocess.PIPE, start_new_session=True) as shell:
+        assert shell.stdout is not None
+        process = int(shell.stdout.readline())
+        shell.wait()
+        with pytest.raises(InputError, match="still works in"), locked(tmp_path):
+            pass
+        os.kill(process, signal.SIGKILL)
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="this system does not tell who has a file open")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from nnunet_fganet.loss import fganet_loss, skeleton
+from nnunet_fganet.loss import fganet_loss
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
-from nnunet_fganet.loss.skeleton import soft_skeleton
+from nnunet_fganet.loss.skeleton import skeletons_together, soft_skeleton
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "loss.npz"
 
@@ -68,11 +68,27 @@ def test_deep_supervision_weighs_the_outputs_and_skeletonises_the_label_once(mon
         skeletonised.append(x)
         return soft_skeleton(x, iterations)
 
-    monkeypatch.setattr(fganet_loss, "soft_skeleton", counting)  # of the label
-    monkeypatch.setattr(skeleton, "soft_skeleton", counting)  # of the outputs
+    monkeypatch.setattr(fganet_loss, "soft_skeleton", counting)
     torch.testing.assert_close(loss(outputs, [label]), expected)
     assert sum(torch.equal(x, label) for x in skeletonised) == 1
     assert len(skeletonised) == 7
+
+
+@pytest.mark.parametrize("regions", [True, False])
+def test_outputs_skeletonised_together_give_the_same_loss(monkeypatch, regions):
+    """As on GPUs."""
+    label = wires()
+    outputs = [logits_like(label, seed) for seed in range(3)]
+    if not regions:
+        outputs = [torch.cat((-each, each), 1) for each in outputs]
+    loss = FGANetLoss(regions=regions, skeleton_iterations=3)
+    expected = loss(outputs, label)
+
+    def together(logits, target):
+        return skeletons_together([loss._probability(each, target) for each in logits], 3)
+
+    monkeypatch.setattr(loss, "_skeletons", together)
+    torch.testing.assert_close(loss(outputs, label), expected)
 
 
 def test_stage_weights():

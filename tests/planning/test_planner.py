@@ -193,7 +193,13 @@ def test_memory_estimate_agrees_with_what_autograd_saves(monkeypatch):
     # As on a GPU, whose memory is planned.
     monkeypatch.setattr(skeleton, "soft_skeleton", skeleton.pooled_skeleton)
     monkeypatch.setattr(fganet_loss, "soft_skeleton", skeleton.pooled_skeleton)
-    monkeypatch.setattr(fganet_loss, "soft_skeletons", skeleton.skeletons_together)
+    monkeypatch.setattr(
+        FGANetLoss,
+        "_skeletons",
+        lambda self, logits, target: skeleton.skeletons_together(
+            [self._probability(each, target) for each in logits], iterations
+        ),
+    )
     network = FGANet(
         1, 1, True, features_per_stage=(16, 32, 64, 64), deform_backend="gather"
     )  # keeps what Triton's does

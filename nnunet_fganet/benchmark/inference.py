@@ -17,7 +17,7 @@ from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import measure
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
 from nnunet_fganet.benchmark.rows import Row, make_row
-from nnunet_fganet.gpu.availability import what_triton_lacks
+from nnunet_fganet.gpu.availability import what_kernels_need
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.deform_conv import AUTO, BACKENDS
@@ -88,8 +88,8 @@ def candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
         elif device == "cpu":
             yield Candidate(f"compiled-{name}", dtype, "compiled", _prepared(dtype, compiled=True))
     if device != "cpu":
-        if lacking := what_triton_lacks():
-            say(f"No kernels of ours: Triton lacks {lacking}.")
+        if lacking := what_kernels_need():
+            say(f"No kernels of ours: they need {lacking}.")
         yield Candidate(
             f"torchvision-{name}", half, "torchvision", _prepared(half, compiled=False, backend="torchvision")
         )

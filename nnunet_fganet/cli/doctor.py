@@ -291,12 +291,12 @@ def check_gpus(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 def check_kernels() -> Finding:
     """Whether our kernels for GPUs can be compiled; torch's own take several times as long."""
-    from nnunet_fganet.gpu.availability import what_triton_lacks
+    from nnunet_fganet.gpu.availability import what_kernels_need
 
-    lacking = what_triton_lacks()
+    lacking = what_kernels_need()
     if lacking is None:
         return Finding("GPU kernels", State.OK, "Triton compiles them")
-    return Finding("GPU kernels", State.NOTE, f"slower ones of torch and torchvision: Triton lacks {lacking}")
+    return Finding("GPU kernels", State.NOTE, f"slower ones of torch and torchvision: ours need {lacking}")
 
 
 def check_precision(value: str | None) -> Finding:

@@ -194,7 +194,7 @@ def _who_holds(root: Path) -> str:
     """Say who holds a run folder, and the way out: workers of a killed training would hold it for ever."""
     holders = _processes_that_hold(root / _LOCK_FILE)
     groups = set(holders.values())
-    command = (root / _LOCK_FILE).read_text()
+    command = (root / _LOCK_FILE).read_text(errors="replace")
     # The command itself may be in a group whose first process, a script, has ended.
     if command not in map(str, holders) and groups and all(_has_ended(group) for group in groups):
         named = " ".join(f"-{group}" for group in sorted(groups))

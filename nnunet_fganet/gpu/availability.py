@@ -10,8 +10,8 @@ _OLDEST_GPU = (7, 0)  # CUDA's compute capability that Triton compiles for
 
 
 @cache
-def what_triton_lacks() -> str | None:
-    """What keeps Triton from compiling its kernels and their launchers, in a few words; None where nothing does."""
+def what_kernels_need() -> str | None:
+    """What our kernels lack here, in a few words; None where they run."""
     if importlib.util.find_spec("triton") is None:
         return "Triton, which comes with torch's builds for NVIDIA GPUs on Linux"
     if torch.version.hip or not torch.cuda.is_available():
@@ -20,6 +20,8 @@ def what_triton_lacks() -> str | None:
         return f"GPUs of compute capability {'.'.join(map(str, _OLDEST_GPU))} or later"
     try:
         _compile_a_kernel()
+    except torch.OutOfMemoryError:  # says nothing
+        raise
     except Exception as error:  # no C compiler, no Python.h, a cache folder that cannot be written to, no libcuda.so
         reason = str(error).partition("\n")[0] or type(error).__name__
         return f"something to compile a kernel with ({reason})"
@@ -30,7 +32,7 @@ def what_triton_lacks() -> str | None:
 @torch.compiler.assume_constant_result  # who records a graph does not try kernels; torch looks through the cache
 def has_triton() -> bool:
     """Whether Triton compiles its kernels here."""
-    return what_triton_lacks() is None
+    return what_kernels_need() is None
 
 
 def runs_kernels(device: torch.device, dtype: torch.dtype) -> bool:

@@ -11,9 +11,10 @@ from nnunet_fganet.inference.prepared import PreparedFGANet, optimize_for_infere
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.weights import LoadedWeights, Versions, weight_versions
 
-# Prepared networks that are kept, by device type: predicting with five folds nnU-Net loads five state dicts for
-# every frame. Preparing costs less than a frame on a CPU, and more on a GPU, where the kernels are recorded, too.
-_KEPT = {"cpu": 1, "cuda": 5}
+# Prepared networks that are kept, by device type: predicting with five folds (and "all") nnU-Net loads as many
+# state dicts for every frame. Preparing costs less than a frame on a CPU, and more on a GPU, where kernels are
+# recorded, too.
+_KEPT = {"cpu": 1, "cuda": 6}
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class AutomaticInference:
         is_first = self._current is None
         start = time.perf_counter()
         ready = _Ready(optimize_for_inference(network, dtype), device, weights)
-        self._ready = [*self._ready, ready][-_KEPT[device.type] :]
+        findable = [each for each in self._ready if each.weights is not None and each.weights.has_source()]
+        self._ready = [*findable, ready][-_KEPT[device.type] :]
         name = str(dtype).removeprefix("torch.")
         if is_first:  # with several folds the weights change before every frame
             print(f"FGA-Net prepared for inference in {name} ({time.perf_counter() - start:.1f} s)", flush=True)

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from threading import Lock
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class _Recording:
 class CudaGraphs:
     """Records what a network does to the first image of each size, and replays it for the following ones.
 
-    Graphs share their memory, so one image is computed at a time, and the last few sizes are kept.
+    Graphs share their memory, so one image is computed at a time, on one stream, and the last few sizes are kept.
 
     Parameters
     ----------
@@ -55,14 +56,17 @@ class CudaGraphs:
         self.dtype = dtype
         self._recordings: dict[torch.Size, _Recording] = {}
         self._pool: Any = None  # torch's handle of their memory
+        self._lock = Lock()
 
     def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        """Output for an image ``(batch, channels, H, W)`` on a GPU; the next call writes into it again."""
-        recording = self._recordings.pop(image.shape, None) or self._record(image)
-        self._recordings[image.shape] = recording  # last now
-        recording.image.copy_(image)
-        recording.graph.replay()
-        return recording.output
+        """Output for an image ``(batch, channels, H, W)`` on a GPU, float32."""
+        with self._lock:
+            recording = self._recordings.pop(image.shape, None) or self._record(image)
+            self._recordings[image.shape] = recording  # last now
+            recording.image.copy_(image)
+            recording.graph.replay()
+            # The graph writes into its output again.
+            return recording.output.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
     def _record(self, image: torch.Tensor) -> _Recording:
         if len(self._recordings) >= _MOST_SIZES:

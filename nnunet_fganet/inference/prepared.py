@@ -70,7 +70,7 @@ class PreparedFGANet(nn.Module):
     """See :func:`optimize_for_inference`; takes images of any size, with gradients switched off.
 
     It stays on the device and in the number format that it was made for, and has no state dict: its weights are
-    packed. On a GPU it computes one image at a time.
+    packed. On a GPU it computes one image at a time, on one stream.
     """
 
     def __init__(self, network: FGANet, dtype: torch.dtype) -> None:
@@ -95,7 +95,7 @@ class PreparedFGANet(nn.Module):
                 logits = self.network(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
             else:
                 logits = run_padded(self.graphs, x, self.size_multiple)
-        # A copy of its own: callers write into it, and a CUDA graph writes into its output again.
+        # A copy of its own: callers write into it.
         return logits.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -146,6 +146,11 @@ class FGANet(nn.Module):
         is_whole = not (assign or result.missing_keys or result.unexpected_keys)
         self._loaded = LoadedWeights(self, state_dict, result) if is_whole else None
         return result
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """Move or convert weights to ordinary tensors where nnU-Net does so in inference mode: versions are needed."""
+        with torch.inference_mode(False), torch.no_grad():
+            return super()._apply(fn, recurse)
 
     def loaded_weights(self, versions: Versions) -> LoadedWeights | None:
         """What was loaded last, if nothing has changed since; ``versions``: those of the weights now."""

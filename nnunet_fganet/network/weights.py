@@ -57,6 +57,10 @@ class LoadedWeights:
             return False
         return _versions(state_dict.values()) == self._source_versions and weight_versions(network) == self.versions
 
+    def has_source(self) -> bool:
+        """Whether what was loaded still exists."""
+        return all(source() is not None for source in self._source.values())
+
     def has_source_of(self, other: "LoadedWeights") -> bool:
         """Whether both were loaded from the same tensors, which still exist and had not changed in between."""
         if self._source_versions is None or self._source_versions != other._source_versions:
@@ -67,7 +71,7 @@ class LoadedWeights:
 
 
 def _versions(tensors: Iterable[torch.Tensor]) -> Versions | None:
-    tensors = list(tensors)
-    if any(tensor.is_inference() for tensor in tensors):
+    try:
+        return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)
+    except RuntimeError:  # tensors of inference mode, and what they have become parameters of
         return None
-    return tuple((tensor.data_ptr(), tensor._version) for tensor in tensors)

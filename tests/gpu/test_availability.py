@@ -11,10 +11,10 @@ from nnunet_fganet.network.deform_conv import choose_backend
 def asked_anew():
     """Answers are kept for the whole process."""
     availability.has_triton.cache_clear()
-    availability.what_triton_lacks.cache_clear()
+    availability.what_kernels_need.cache_clear()
     yield
     availability.has_triton.cache_clear()
-    availability.what_triton_lacks.cache_clear()
+    availability.what_kernels_need.cache_clear()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ LACKING = {
 def test_where_triton_cannot_compile_torchvision_computes(gpu, monkeypatch, lacking):
     words, owner, name, value = LACKING[lacking]
     monkeypatch.setattr(owner, name, value)
-    assert words in availability.what_triton_lacks()
+    assert words in availability.what_kernels_need()
     assert not availability.has_triton()
     assert choose_backend("auto", "cuda", torch.float16) == "torchvision"
     finding = check_kernels()

@@ -69,7 +69,9 @@ def test_torchvisions_convolution_is_not_recorded(channels):
 @on_a_gpu
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
 def test_nnunets_autocast_decides_the_precision(mode, capsys):
-    network = kernel_checks.network().cuda()
+    network = kernel_checks.network()
+    with mode():
+        network.cuda()  # as nnU-Net's predictor moves it
     x = torch.randn(1, 2, 64, 64, device="cuda")
     with mode(), torch.autocast("cuda"):
         expected = network(x).float()

@@ -303,6 +303,19 @@ def test_the_network_itself_computes_where_it_must(automatic, prepared_count):
     assert prepared_count() == 0
 
 
+def test_moving_a_network_in_inference_mode_keeps_the_versions_of_its_weights(automatic, prepared_count):
+    """As nnU-Net's predictor moves it to a GPU."""
+    weights = {name: value.clone() for name, value in automatic.state_dict().items()}
+    automatic.load_state_dict(weights)
+    with torch.inference_mode():
+        automatic.double().float()
+        for _ in range(3):
+            automatic.load_state_dict(weights)
+            automatic(X)
+    assert prepared_count() == 1
+    assert not any(value.is_inference() for value in automatic.state_dict().values())
+
+
 @torch.no_grad()
 def test_weights_without_versions_are_never_prepared(prepared_count):
     with torch.inference_mode():

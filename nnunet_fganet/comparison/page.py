@@ -131,7 +131,7 @@ def _terms(findings: Findings) -> str:
 def _latency_terms(findings: Findings) -> str:
     """How latencies were measured."""
     ways = {latency.how for cost in findings.costs.values() for latency in cost.latencies}
-    prepared = "; prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" if PREPARED in ways else ""
+    prepared = "; prepared: FGA-Net as nnUNetv2_predict runs it" if PREPARED in ways else ""
     return (
         f"One frame of the patch's size, all networks one after the other in one process: {findings.machine}. Median "
         f"and quartiles, in the number format of the last column. Plain: PyTorch's eager mode{prepared}."

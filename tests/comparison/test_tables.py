@@ -190,7 +190,7 @@ def test_the_page_says_that_intervals_are_not_about_other_trainings(findings):
 
 
 def test_the_page_speaks_of_prepared_networks_where_there_are_any(findings):
-    assert "prepared: FGA-Net as nnUNetv2_predict runs it on a CPU" in page.as_page(findings)
+    assert "prepared: FGA-Net as nnUNetv2_predict runs it" in page.as_page(findings)
     fganet = replace(COSTS["fganet"], latencies=COSTS["fganet"].latencies[:1])
     assert "prepared" not in page.as_page(replace(findings, costs=COSTS | {"fganet": fganet}))
 

@@ -50,7 +50,7 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
-def _shifted_statistics(  # type: ignore[no-untyped-def]  # Triton finds types itself
+def _shifted_statistics(
     rows, steps, partial, pixels, part, height, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
 ):
     """Mean and sum of squared deviations of each channel over a part of one image."""
@@ -77,7 +77,7 @@ def _shifted_statistics(  # type: ignore[no-untyped-def]  # Triton finds types i
 
 
 @triton.jit
-def _shift_norm_gelu(  # type: ignore[no-untyped-def]
+def _shift_norm_gelu(
     rows,
     steps,
     partial,
@@ -113,7 +113,7 @@ def _shift_norm_gelu(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _shifted(rows, steps, image, pixel, channel, there, height, width, channels):  # type: ignore[no-untyped-def]
+def _shifted(rows, steps, image, pixel, channel, there, height, width, channels):
     """Values of pixels of one image after the shift, ``(pixels, channels)``; zeros move in."""
     down = tl.load(steps + 2 * channel, mask=channel < channels, other=0)
     across = tl.load(steps + 2 * channel + 1, mask=channel < channels, other=0)
@@ -125,7 +125,7 @@ def _shifted(rows, steps, image, pixel, channel, there, height, width, channels)
 
 
 @triton.jit
-def _statistics(attention, partial, elements, part, ELEMENTS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _statistics(attention, partial, elements, part, ELEMENTS: tl.constexpr):
     """Mean and sum of squared deviations of a part of one image."""
     image = tl.program_id(1).to(tl.int64)
     begin = tl.program_id(0) * part
@@ -147,9 +147,7 @@ def _statistics(attention, partial, elements, part, ELEMENTS: tl.constexpr):  # 
 
 
 @triton.jit
-def _gate(  # type: ignore[no-untyped-def]
-    rows, attention, partial, out, eps, elements, part, PARTS: tl.constexpr, ELEMENTS: tl.constexpr
-):
+def _gate(rows, attention, partial, out, eps, elements, part, PARTS: tl.constexpr, ELEMENTS: tl.constexpr):
     image = tl.program_id(1).to(tl.int64)
     number = tl.arange(0, PARTS)
     count = tl.minimum(tl.maximum(elements - number * part, 0), part).to(tl.float32)

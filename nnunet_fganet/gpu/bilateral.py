@@ -56,7 +56,7 @@ def _grid(fine: torch.Tensor) -> tuple[tuple[int, int], int]:
 
 
 @triton.jit
-def _gate_and_add(  # type: ignore[no-untyped-def]  # Triton finds types itself
+def _gate_and_add(
     fine,
     gate,
     gate_bias,
@@ -92,9 +92,7 @@ def _gate_and_add(  # type: ignore[no-untyped-def]  # Triton finds types itself
 
 
 @triton.jit
-def _join(  # type: ignore[no-untyped-def]
-    fine, coarse, out, pixels, height, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
-):
+def _join(fine, coarse, out, pixels, height, width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
@@ -113,7 +111,7 @@ def _join(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _neighbours(pixel, height, width):  # type: ignore[no-untyped-def]
+def _neighbours(pixel, height, width):
     """First pixels of the two coarse rows around fine pixels, and the lower one's weight; likewise columns."""
     row, column = (pixel // (2 * width)) % (2 * height), pixel % (2 * width)
     image = pixel // (4 * height * width) * height

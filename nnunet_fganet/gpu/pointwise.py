@@ -28,9 +28,7 @@ def max_pool2(rows: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
-def _activate(  # type: ignore[no-untyped-def]  # Triton finds types itself
-    rows, bias, slope, pixels, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
-):
+def _activate(rows, bias, slope, pixels, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known = channel < channels
@@ -43,9 +41,7 @@ def _activate(  # type: ignore[no-untyped-def]  # Triton finds types itself
 
 
 @triton.jit
-def _max_pool(  # type: ignore[no-untyped-def]
-    rows, out, pixels, out_width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
-):
+def _max_pool(rows, out, pixels, out_width, channels, PIXELS: tl.constexpr, CHANNELS: tl.constexpr):
     pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     there = (pixel < pixels)[:, None] & (channel < channels)[None, :]
@@ -59,5 +55,5 @@ def _max_pool(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _values(at, there):  # type: ignore[no-untyped-def]
+def _values(at, there):
     return tl.load(at, mask=there, other=0.0).to(tl.float32)

@@ -91,7 +91,7 @@ def _kernel_size(taps: int) -> int:
 
 
 @triton.jit
-def _sample(  # type: ignore[no-untyped-def]  # Triton finds types itself
+def _sample(
     rows,
     offset,
     mask,
@@ -128,7 +128,7 @@ def _sample(  # type: ignore[no-untyped-def]  # Triton finds types itself
 
 
 @triton.jit
-def _sample_gradients(  # type: ignore[no-untyped-def]  # Triton finds types itself
+def _sample_gradients(
     rows,
     offset,
     mask,
@@ -190,9 +190,7 @@ def _sample_gradients(  # type: ignore[no-untyped-def]  # Triton finds types its
 
 
 @triton.jit
-def _position(  # type: ignore[no-untyped-def]
-    offset, pixel, tap, there, height, width, TAPS: tl.constexpr, KERNEL_SIZE: tl.constexpr
-):
+def _position(offset, pixel, tap, there, height, width, TAPS: tl.constexpr, KERNEL_SIZE: tl.constexpr):
     """Row and column left above each sample, and what it lies beyond them, in px."""
     to_row = tl.load(offset + (pixel * TAPS + tap) * 2, mask=there, other=0.0)
     to_column = tl.load(offset + (pixel * TAPS + tap) * 2 + 1, mask=there, other=0.0)
@@ -204,7 +202,7 @@ def _position(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _split(position, size):  # type: ignore[no-untyped-def]
+def _split(position, size):
     """Whole pixel and rest; far outside a pixel that is not there, and NaN keeps its rest."""
     near = tl.where(position > size, size + 0.0, tl.where(position >= -1, position, -2.0))
     low = tl.floor(near)
@@ -213,7 +211,7 @@ def _split(position, size):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _present(row, column, there, height, width):  # type: ignore[no-untyped-def]
+def _present(row, column, there, height, width):
     """Whether each of the four pixels lies in the image."""
     top = there & (row >= 0) & (row < height)
     bottom = there & (row >= -1) & (row < height - 1)
@@ -223,24 +221,24 @@ def _present(row, column, there, height, width):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _number(pixel, row, column, height, width):  # type: ignore[no-untyped-def]
+def _number(pixel, row, column, height, width):
     """Number of the row of the pixel left above each sample, in the image of ``pixel``."""
     return (pixel // (height * width)) * (height * width) + row * width + column
 
 
 @triton.jit
-def _corner(at, present, known, share):  # type: ignore[no-untyped-def]
+def _corner(at, present, known, share):
     """Weighted rows at one corner of the samples; pixels outside the image are zeros."""
     return tl.load(at, mask=present[:, None] & known, other=0.0).to(tl.float32) * share[:, None]
 
 
 @triton.jit
-def _product(at, present, known, gradient):  # type: ignore[no-untyped-def]
+def _product(at, present, known, gradient):
     """Sum over channels of rows at one corner times the gradient."""
     return tl.sum(tl.load(at, mask=present[:, None] & known, other=0.0).to(tl.float32) * gradient, axis=1)
 
 
 @triton.jit
-def _add(to, present, known, gradient, share):  # type: ignore[no-untyped-def]
+def _add(to, present, known, gradient, share):
     """Add the gradient's share to rows at one corner."""
     tl.atomic_add(to, gradient * share[:, None], mask=present[:, None] & known, sem="relaxed")

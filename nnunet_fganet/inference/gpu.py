@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.gpu import attention, bilateral, pointwise
+from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.packing import SLOPES
-from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.decoder import DecoderStage
 from nnunet_fganet.network.deform_gather import deform_conv2d_sampled, weight_matrix
 from nnunet_fganet.network.sda import SDA, offset_and_mask
@@ -80,14 +80,8 @@ class GpuSDA(nn.Module):
         return _image(attention.gate(_rows(x), _rows(deformed)))
 
 
-class GpuBGA(nn.Module):
-    """See :class:`nnunet_fganet.network.bga.BGA`; takes the convolutions of ``bga``, which are ready already."""
-
-    def __init__(self, bga: BGA) -> None:
-        super().__init__()
-        self.low_fine, self.low_coarse = bga.low_fine, bga.low_coarse
-        self.high_fine, self.high_coarse = bga.high_fine, bga.high_coarse
-        self.fusion = bga.fusion
+class GpuBGA(PreparedBGA):
+    """See :class:`nnunet_fganet.inference.bga.PreparedBGA`."""
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.bga.BGA.forward`."""

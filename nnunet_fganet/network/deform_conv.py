@@ -81,7 +81,7 @@ def deform_conv2d(
         ``(batch, k * k, height, width)``: factor of each sampling point (modulation).
     backend
         A key of :data:`BACKENDS`, or ``auto``: ``gather`` on the CPU, ``triton`` on a GPU where it runs,
-        ``torchvision`` elsewhere and for export (ONNX has an operator for it).
+        ``torchvision`` elsewhere, behind ``torch.compile`` on GPUs, and for export (ONNX has an operator for it).
 
     Returns
     -------
@@ -128,7 +128,11 @@ def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:
     if backend == AUTO:
         if torch.compiler.is_exporting():
             return "torchvision"
-        return "gather" if device == "cpu" else "triton" if _triton_supports(device, dtype) else "torchvision"
+        if device == "cpu":
+            return "gather"
+        # Ours have not been measured behind torch.compile, which nnU-Net trains with on GPUs (docs/performance.md).
+        by_kernels = not torch.compiler.is_compiling() and _triton_supports(device, dtype)
+        return "triton" if by_kernels else "torchvision"
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not known; choose one of {', '.join((AUTO, *BACKENDS))}")
     if not BACKENDS[backend].supports(device, dtype):

@@ -76,7 +76,18 @@ def test_a_recorded_graph_takes_the_answer_as_it_is(monkeypatch):
     monkeypatch.setattr(availability.importlib.util, "find_spec", find_and_break)
 
     def chosen(x):
-        return x + (choose_backend("auto", "cuda", torch.float16) == "triton")
+        return x + availability.runs_kernels(torch.device("cuda"), torch.float16)
 
     answer = torch.compile(chosen, backend="eager", fullgraph=True)(torch.zeros(1))
     assert answer == availability.has_triton()
+
+
+def test_behind_torch_compile_a_gpu_samples_by_torchvision(monkeypatch):
+    """Until our kernels are measured there."""
+    monkeypatch.setattr("nnunet_fganet.network.deform_conv._triton_supports", lambda device, dtype: True)
+
+    def chosen(x):
+        return x + (choose_backend("auto", "cuda", torch.float16) == "torchvision")
+
+    assert torch.compile(chosen, backend="eager", fullgraph=True)(torch.zeros(1)) == 1
+    assert chosen(torch.zeros(1)) == 0

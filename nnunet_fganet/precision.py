@@ -12,7 +12,8 @@ ENVIRONMENT_VARIABLE = "FGANET_PRECISION"
 MIXED = "float16 (mixed)"
 
 # Names that torch gives to bfloat16 matrix units: x86 (AMX, AVX-512) and Arm.
-_BFLOAT16_UNITS = ("amx_bf16", "avx512_bf16", "bf16", "sve_bf16")
+_MATRIX_UNITS = ("amx_bf16", "bf16", "sve_bf16")
+_BFLOAT16_UNITS = (*_MATRIX_UNITS, "avx512_bf16")
 
 
 def cpu_has_bfloat16_units() -> bool:
@@ -22,6 +23,17 @@ def cpu_has_bfloat16_units() -> bool:
     """
     capabilities = _cpu_capabilities()
     return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
+
+
+def image_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
+    """Dtype of all but the deformable convolutions in a prepared network that computes in ``dtype``.
+
+    On CPUs without matrix units for bfloat16 that is float32: where dot products double the arithmetic, Winograd's
+    convolution in float32 saves more of it, and the masks hardly differ from those in float32 (docs/performance.md).
+    """
+    capabilities = _cpu_capabilities()
+    has_matrix_units = any(capabilities.get(name, False) for name in _MATRIX_UNITS)
+    return torch.float32 if dtype == torch.bfloat16 and device == "cpu" and not has_matrix_units else dtype
 
 
 def describe_cpu() -> str:

@@ -18,10 +18,10 @@ from nnunet_fganet.compiled.decorators import ARITHMETIC
 
 LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
 _FLOAT_BYTES = 4
-_ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
+ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 
 
 class Lanes(types.Type):
@@ -37,17 +37,17 @@ _LANES = Lanes()
 @register_model(Lanes)
 class _LanesModel(PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, _VECTOR)
+        super().__init__(manager, numba_type, VECTOR)
 
 
 @intrinsic
 def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any] | None:
     """Read sixteen numbers in a row of a contiguous float32 array of two dimensions, from ``column`` on."""
-    if array != _ROWS:
+    if array != ROWS:
         return None  # Numba says that it has no such function
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.load(_address(context, builder, array, *values), align=_FLOAT_BYTES)
+        return builder.load(address(context, builder, *values), align=_FLOAT_BYTES)
 
     return _LANES(array, types.intp, types.intp), generate
 
@@ -55,12 +55,12 @@ def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, A
 @intrinsic
 def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
     """Write sixteen numbers into a row of such an array, from ``column`` on."""
-    if array != _ROWS:
+    if array != ROWS:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
-        builder.store(lanes, _address(context, builder, array, *place), align=_FLOAT_BYTES)
+        builder.store(lanes, address(context, builder, *place), align=_FLOAT_BYTES)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _LANES), generate
@@ -71,7 +71,7 @@ def zeros(typing_context: Any) -> tuple[Any, Any]:
     """Sixteen zeros."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return ir.Constant(_VECTOR, None)
+        return ir.Constant(VECTOR, None)
 
     return _LANES(), generate
 
@@ -82,8 +82,8 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         numbers, slope = values
-        is_above = builder.fcmp_ordered(">", numbers, ir.Constant(_VECTOR, None))
-        return builder.select(is_above, numbers, builder.fmul(numbers, _broadcast(builder, slope)))
+        is_above = builder.fcmp_ordered(">", numbers, ir.Constant(VECTOR, None))
+        return builder.select(is_above, numbers, builder.fmul(numbers, broadcast(builder, slope)))
 
     return _LANES(_LANES, types.float32), generate
 
@@ -102,7 +102,7 @@ def _difference(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
 def _multiple(typing_context: Any, factor: Any, lanes: Any) -> tuple[Any, Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         factor, lanes = values
-        return builder.fmul(_broadcast(builder, factor), lanes, flags=_FLAGS)
+        return builder.fmul(broadcast(builder, factor), lanes, flags=_FLAGS)
 
     return _LANES(types.float32, _LANES), generate
 
@@ -134,18 +134,23 @@ def _multiply(a: Any, b: Any) -> Callable[..., Any] | None:
     return multiply if a == types.float32 and isinstance(b, Lanes) else None
 
 
-def _address(context: Any, builder: Any, array_type: Any, array: Any, row: Any, column: Any) -> Any:
-    """Address of a number of an array, as that of sixteen; both ends are checked where Numba is told to check."""
-    array = context.make_array(array_type)(context, builder, array)
+def address(context: Any, builder: Any, array: Any, row: Any, column: Any, count: int = LANES) -> Any:
+    """Address of ``count`` numbers in a row of an array; both ends are checked where Numba is told to check."""
+    array = context.make_array(ROWS)(context, builder, array)
     check = context.enable_boundscheck
-    last = builder.add(column, column.type(LANES - 1))
-    cgutils.get_item_pointer(context, builder, array_type, array, [row, last], boundscheck=check)
-    number = cgutils.get_item_pointer(context, builder, array_type, array, [row, column], boundscheck=check)
-    return builder.bitcast(number, _VECTOR.as_pointer())
+    last = builder.add(column, column.type(count - 1))
+    cgutils.get_item_pointer(context, builder, ROWS, array, [row, last], boundscheck=check)
+    first = cgutils.get_item_pointer(context, builder, ROWS, array, [row, column], boundscheck=check)
+    return first if count == 1 else builder.bitcast(first, VECTOR.as_pointer())
 
 
-def _broadcast(builder: Any, number: Any) -> Any:
+def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c`` of vectors, rounded once where the processor can."""
+    return builder.fadd(builder.fmul(a, b, flags=_FLAGS), c, flags=_FLAGS)
+
+
+def broadcast(builder: Any, number: Any) -> Any:
     """Sixteen times the same number."""
-    nothing = ir.Constant(_VECTOR, ir.Undefined)
+    nothing = ir.Constant(VECTOR, ir.Undefined)
     first = builder.insert_element(nothing, number, _INDEX(0))
     return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))

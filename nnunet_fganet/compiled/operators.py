@@ -155,7 +155,7 @@ def winograd_conv2d_rows(
 def _(
     rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
 ) -> torch.Tensor:
-    return rows.new_empty(rows.shape[0], weight.shape[2])
+    return rows.new_empty(rows.shape[0], bias.shape[0])
 
 
 @torch.library.custom_op("nnunet_fganet::gate_and_add_rows", mutates_args=("fine",))

@@ -5,6 +5,9 @@ Sixteen outputs of a channel come from 36 multiplications instead of 144. An ima
 in one matrix product over all tiles and channels. Errors are some 1e-5 of the largest value: ten times
 those of a plain convolution in float32, and a hundredth of those in bfloat16. A value that is not finite makes NaN
 of all the tiles that hold it.
+
+Each thread transforms, multiplies and transforms back tiles of its own, so that they stay in its cache: what another
+core has just written takes several times as long to read, above all where the two have no cache in common.
 """
 
 from functools import cache
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store, zeros
+from nnunet_fganet.compiled.products import HEIGHT, multiply, panels
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -30,9 +34,9 @@ from nnunet_fganet.compiled.threads import (
 
 _OUT = 4  # rows and columns of a tile's outputs
 _IN = 6  # and of the pixels that they come from
-# Transformed tiles that are worked on at a time, those of input and output together, stay in the cache;
-# fewer than _FEWEST_TILES would read the weights too often.
-_BLOCK_BYTES, _FEWEST_TILES = 4e6, 128
+# Tiles that a thread works on at a time; more where weights, which are read anew each time, do not stay in the cache.
+_FEW_TILES, _MANY_TILES, _CACHED_BYTES = 48, 96, 16e6
+_PARTS_A_THREAD = 2  # at least, so that no thread waits long for another
 # Matrix G of Lavin and Gray, section 4.3: a transformed weight is G g G^T.
 _WEIGHT_TRANSFORM = (
     (1 / 4, 0, 0),
@@ -52,10 +56,10 @@ def count_tiles(height: int, width: int) -> int:
 
 
 def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
-    """``(out_channels, in_channels, 3, 3)`` to ``(36, in_channels, out_channels)``, float32."""
+    """``(out_channels, in_channels, 3, 3)`` to ``(panels, 36, in_channels, LANES)``, float32: see :func:`.panels`."""
     matrix = torch.tensor(_WEIGHT_TRANSFORM, dtype=torch.float64)
     transformed = torch.einsum("ai,bj,ocij->abco", matrix, matrix, weight.double())
-    return transformed.flatten(0, 1).float().contiguous()
+    return panels(transformed.flatten(0, 1).float())
 
 
 def winograd_conv2d(
@@ -87,38 +91,33 @@ def winograd_conv2d(
         What is given is of another kind or shape, or has too few channels: the loops read where these say.
     """
     _check(rows, height, width, weight, bias)
-    _, channels, out_channels = weight.shape
-    out = rows.new_empty(len(rows), out_channels)
-    tiles_across, tiles_down = -(-width // _OUT), -(-height // _OUT)
-    images = len(rows) // (height * width)
-    strips = images * tiles_down  # rows of tiles
-    at_once = max(_FEWEST_TILES, int(_BLOCK_BYTES / (rows.element_size() * _IN**2 * (channels + out_channels))))
-    block = min(strips, -(-at_once // tiles_across))
-    before = rows.new_empty(_IN**2, block * tiles_across, channels)
-    after = rows.new_empty(_IN**2, block * tiles_across, out_channels)
-    for first in range(0, strips, block):
-        sizes = (images, height, width, first, block)
-        count = min(block, strips - first)
-        run_parts(_to_tiles_loop(), count, *sizes, channels, rows.data_ptr(), before.data_ptr())
-        torch.bmm(before, weight, out=after)
-        run_parts(
-            _from_tiles_loop(),
-            count,
-            *sizes,
-            out_channels,
-            after.data_ptr(),
-            out.data_ptr(),
-            bias.data_ptr(),
-            float(slope),
-        )
+    out = rows.new_empty(len(rows), len(bias))
+    tiles = len(rows) // (height * width) * count_tiles(height, width)
+    groups, at_once, shares = _division(tiles, weight)
+    run_parts(
+        _loop(),
+        groups * shares,
+        *(shares, tiles, at_once, height, width, rows.shape[1], len(bias)),
+        *(rows.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr()),
+        float(slope),
+    )
     return out
 
 
+def _division(tiles: int, weight: torch.Tensor) -> tuple[int, int, int]:
+    """Groups of tiles, tiles in each, and parts that share the panels of a group between them."""
+    is_cached = weight.numel() * weight.element_size() <= _CACHED_BYTES
+    at_once = min(tiles, _FEW_TILES if is_cached else _MANY_TILES)
+    groups = -(-tiles // at_once)
+    wanted = _PARTS_A_THREAD * torch.get_num_threads()
+    return groups, at_once, min(len(weight), -(-wanted // groups))
+
+
 def _check(rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    _, channels, out_channels = weight.shape
+    channels, out_channels = weight.shape[2], len(bias)
     if min(channels, out_channels) < LANES:
         raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
-    check_array("weight", weight, torch.float32, _IN**2, channels, out_channels)
+    check_array("weight", weight, torch.float32, -(-out_channels // LANES), _IN**2, channels, LANES)
     check_array("rows", rows, torch.float32, len(rows), channels)
     check_array("bias", bias, torch.float32, out_channels)
     if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
@@ -186,57 +185,69 @@ def _along(array: Array, row: int, x: int, step: int) -> Any:
 
 
 @compiled
-def _strip_to_tiles(image: Array, top: int, channels: int, strip: Array, tiles: Array, first: int) -> None:
-    """Transform a row of tiles whose uppermost pixels are those of row ``top``.
+def _to_tiles(
+    image: Array, top: int, left: int, count: int, channels: int, strip: Array, tiles: Array, to: int
+) -> None:
+    """Transform ``count`` tiles side by side, the first of which begins at row ``top`` and column ``left``.
 
-    ``image`` ``(height, width * channels)``; ``strip`` ``(6, columns of all tiles * channels)`` with zeros where no
-    pixel is; ``tiles`` ``(36, tiles * channels)``, written from tile ``first`` on.
+    ``image`` ``(height, width * channels)``; ``strip`` ``(6, at least (4 * count + 2) * channels)``, overwritten;
+    ``tiles`` ``(36, tiles * channels)``, written from tile ``to`` on.
     """
-    length = image.shape[1]
+    begin, end = max(left, 0), min(left + _OUT * count + _IN - _OUT, image.shape[1] // channels)
+    strip[:, : (begin - left) * channels] = 0
+    strip[:, (end - left) * channels :] = 0
+    length = (end - begin) * channels
     for chunk in range(_chunks(length)):
-        x = _start(chunk, length)
+        x = begin * channels + _start(chunk, length)
         column = _transform(
             _pixels(image, top, x), _pixels(image, top + 1, x), _pixels(image, top + 2, x),
             _pixels(image, top + 3, x), _pixels(image, top + 4, x), _pixels(image, top + 5, x),
         )  # fmt: skip
-        _store_down(strip, 0, channels + x, column)  # left of the first pixel is zero
+        _store_down(strip, 0, x - left * channels, column)
     for i in range(_IN):
-        for tile in range((strip.shape[1] // channels - 2) // _OUT):
+        for tile in range(count):
             for chunk in range(_chunks(channels)):
                 c = _start(chunk, channels)
                 row = _along(strip, i, _OUT * tile * channels + c, channels)
-                _store_down(tiles, _IN * i, (first + tile) * channels + c, _transform(*row))
+                _store_down(tiles, _IN * i, (to + tile) * channels + c, _transform(*row))
 
 
 @compiled
-def _strip_from_tiles(
-    tiles: Array, first: int, strip: Array, image: Array, top: int, bias: Array, slope: np.float32
+def _from_tiles(
+    tiles: Array,
+    first: int,
+    count: int,
+    strip: Array,
+    image: Array,
+    top: int,
+    left: int,
+    panel: int,
+    bias: Array,
+    slope: Any,
 ) -> None:
-    """Transform a row of tiles back, add the bias, apply LeakyReLU.
+    """Transform a panel of tiles side by side back, from tile ``first`` on, add the bias, apply LeakyReLU.
 
-    ``strip``: ``(6, columns of all tiles * channels)``, overwritten; ``bias``: ``(1, channels)``; the rest as for
-    :func:`_strip_to_tiles`.
+    ``tiles`` ``(36, tiles * LANES)``; ``strip`` ``(6, at least 4 * count * LANES)``, overwritten; ``image`` ``(height,
+    width * channels)``, of which the channels of the panel are written; ``bias`` ``(1, channels)``.
     """
-    channels = bias.shape[1]
     for i in range(_IN):
-        for tile in range(strip.shape[1] // channels // _OUT):
-            for chunk in range(_chunks(channels)):
-                c = _start(chunk, channels)
-                p, q, r, s = _transform_back(*_down(tiles, _IN * i, (first + tile) * channels + c))
-                x = _OUT * tile * channels + c
-                store(strip, i, x, p)
-                store(strip, i, x + channels, q)
-                store(strip, i, x + 2 * channels, r)
-                store(strip, i, x + 3 * channels, s)
-    for pixel in range(0, image.shape[1], channels):
-        for chunk in range(_chunks(channels)):
-            c = _start(chunk, channels)
-            x, shift = pixel + c, load(bias, 0, c)
-            p, q, r, s = _transform_back(*_down(strip, 0, x))
-            _store_pixels(image, top, x, leaky_relu(p + shift, slope))
-            _store_pixels(image, top + 1, x, leaky_relu(q + shift, slope))
-            _store_pixels(image, top + 2, x, leaky_relu(r + shift, slope))
-            _store_pixels(image, top + 3, x, leaky_relu(s + shift, slope))
+        for tile in range(count):
+            p, q, r, s = _transform_back(*_down(tiles, _IN * i, (first + tile) * LANES))
+            x = _OUT * tile * LANES
+            store(strip, i, x, p)
+            store(strip, i, x + LANES, q)
+            store(strip, i, x + 2 * LANES, r)
+            store(strip, i, x + 3 * LANES, s)
+    channels = bias.shape[1]
+    c = _start(panel, channels)
+    shift = load(bias, 0, c)
+    for column in range(min(_OUT * count, image.shape[1] // channels - left)):
+        x = (left + column) * channels + c
+        p, q, r, s = _transform_back(*_down(strip, 0, column * LANES))
+        _store_pixels(image, top, x, leaky_relu(p + shift, slope))
+        _store_pixels(image, top + 1, x, leaky_relu(q + shift, slope))
+        _store_pixels(image, top + 2, x, leaky_relu(r + shift, slope))
+        _store_pixels(image, top + 3, x, leaky_relu(s + shift, slope))
 
 
 @compiled
@@ -245,47 +256,55 @@ def _store_pixels(image: Array, y: int, x: int, numbers: Any) -> None:
         store(image, y, x, numbers)
 
 
-@cache
-def _to_tiles_loop() -> Any:
-    """Compile the loop over rows of tiles: image to transformed tiles."""
-
-    @loop("float32")
-    def to_tiles(data: Any) -> None:
-        a = arguments(data, 8)
-        images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
-        across, down = -(-width // _OUT), -(-height // _OUT)
-        pixels = carray(pointer(a[6]), (images, height, width * channels), _F)
-        tiles = carray(pointer(a[7]), (_IN * _IN, block * across * channels), _F)
-        strip = np.zeros((_IN, (_OUT * across + 2) * channels), _F)
-        part = next_part(data)
-        while part < parts(data):
-            image, top = (first + part) // down, (first + part) % down * _OUT
-            _strip_to_tiles(pixels[image], top - 1, channels, strip, tiles, part * across)
-            finish_part(data)
-            part = next_part(data)
-
-    return to_tiles
+@compiled
+def _place(tile: int, across: int, down: int, last: int) -> Any:
+    """Image, row and column of a tile, and how many tiles up to ``last`` stand side by side from it on."""
+    strip, column = tile // across, tile % across
+    return strip // down, strip % down * _OUT, column * _OUT, min(across - column, last - tile)
 
 
 @cache
-def _from_tiles_loop() -> Any:
-    """Compile the loop over rows of tiles: transformed tiles to image."""
+def _loop() -> Any:
+    """Compile the loop over groups of tiles, and over shares of their panels where there are few groups."""
 
     @loop("float32")
-    def from_tiles(data: Any) -> None:
-        a = arguments(data, 10)
-        images, height, width, first, block, channels = a[0], a[1], a[2], a[3], a[4], a[5]
+    def convolve(data: Any) -> None:
+        a = arguments(data, 12)
+        shares, count, at_once, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
         across, down = -(-width // _OUT), -(-height // _OUT)
-        tiles = carray(pointer(a[6]), (_IN * _IN, block * across * channels), _F)
+        images, all_panels = count // (across * down), _chunks(out_channels)
         pixels = carray(pointer(a[7]), (images, height, width * channels), _F)
-        bias = carray(pointer(a[8]), (1, channels), _F)
-        slope = _F(float_arguments(data, 10)[9])
-        strip = np.empty((_IN, _OUT * across * channels), _F)
+        weight = carray(pointer(a[8]), (all_panels * _IN * _IN * channels, LANES), _F)
+        bias = carray(pointer(a[9]), (1, out_channels), _F)
+        out = carray(pointer(a[10]), (images, height, width * out_channels), _F)
+        slope = _F(float_arguments(data, 12)[11])
+        rows = max(at_once, HEIGHT)
+        before = np.zeros((_IN * _IN, rows * channels), _F)
+        after = np.empty((_IN * _IN, rows * LANES), _F)
+        lines = before.reshape(_IN * _IN * rows, channels)
+        products = after.reshape(_IN * _IN * rows, LANES)
+        longest = min(at_once, across)
+        to_strip = np.empty((_IN, (_OUT * longest + _IN - _OUT) * channels), _F)
+        from_strip = np.empty((_IN, _OUT * longest * LANES), _F)
         part = next_part(data)
         while part < parts(data):
-            image, top = (first + part) // down, (first + part) % down * _OUT
-            _strip_from_tiles(tiles, part * across, strip, pixels[image], top, bias, slope)
+            first = min(part // shares * at_once, count - at_once)  # the last group may begin inside the one before it
+            last = first + at_once
+            tile = first
+            while tile < last:
+                image, top, left, beside = _place(tile, across, down, last)
+                _to_tiles(pixels[image], top - 1, left - 1, beside, channels, to_strip, before, tile - first)
+                tile += beside
+            share = part % shares
+            for panel in range(share * all_panels // shares, (share + 1) * all_panels // shares):
+                for plane in range(_IN * _IN):
+                    multiply(lines, plane * rows, rows, weight, (panel * _IN * _IN + plane) * channels, products)
+                tile = first
+                while tile < last:
+                    image, top, left, beside = _place(tile, across, down, last)
+                    _from_tiles(after, tile - first, beside, from_strip, out[image], top, left, panel, bias, slope)
+                    tile += beside
             finish_part(data)
             part = next_part(data)
 
-    return from_tiles
+    return convolve

@@ -28,10 +28,8 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 
-# With fewer channels, of input and output on the (geometric) average, the transforms of Winograd's
-# convolution cost more than it saves (benchmarks/convolutions.py), and on images of fewer tiles so does
-# reading its weights, of which there are four times as many.
-WINOGRAD_CHANNELS = 32
+# On images of fewer tiles, reading the weights of Winograd's convolution, of which there are four times as many, costs
+# more than it saves (benchmarks/convolutions.py).
 WINOGRAD_TILES = 16
 
 
@@ -136,8 +134,7 @@ class WinogradConv2d(nn.Module):
 def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     """Whether Winograd's convolution computes this one, and sooner."""
     plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    fewest, most = sorted((conv.in_channels, conv.out_channels))
-    wide = fewest >= LANES and fewest * most >= WINOGRAD_CHANNELS**2
+    wide = min(conv.in_channels, conv.out_channels) >= LANES
     return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
 
 

@@ -19,7 +19,7 @@ from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.norm import InstanceNorm2d, instance_norm
 from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA
-from nnunet_fganet.precision import compute_dtypes
+from nnunet_fganet.precision import compute_dtypes, image_dtype
 
 
 def optimize_for_inference(
@@ -38,7 +38,8 @@ def optimize_for_inference(
     network
         Its weights are copied; later changes to them do not reach the copy.
     dtype
-        To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32.
+        To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32. In bfloat16 on a CPU
+        without matrix units only the deformable convolutions are (:func:`nnunet_fganet.precision.image_dtype`).
     compiled
         On a CPU, also compile with ``torch.compile``, at the first image of each size: needs a C++ compiler
         and about a minute, and is for who predicts thousands of frames.
@@ -76,6 +77,7 @@ class PreparedFGANet(nn.Module):
     def __init__(self, network: FGANet, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
+        self.image_dtype = image_dtype(dtype, _device_type(network))
         self.size_multiple = network.size_multiple
         with torch.inference_mode(False), torch.no_grad():
             network = copy.deepcopy(network).eval()
@@ -83,7 +85,7 @@ class PreparedFGANet(nn.Module):
             network.decoder.seg_layers = network.decoder.seg_layers[:1]
             network.compute_dtypes, network.inference = {}, None
             by_kernels = _runs_kernels(network, dtype)
-            self.network = _prepare(network, dtype, by_kernels)
+            self.network = _prepare(network, self.image_dtype, dtype, by_kernels)
             self.graphs = CudaGraphs(self.network, dtype) if by_kernels else None
 
     @torch.no_grad()
@@ -92,7 +94,7 @@ class PreparedFGANet(nn.Module):
         # Triton launches on the current device, whichever the image is on.
         with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
             if self.graphs is None or torch.cuda.is_current_stream_capturing():
-                logits = self.network(x.to(self.dtype).contiguous(memory_format=torch.channels_last))
+                logits = self.network(x.to(self.image_dtype).contiguous(memory_format=torch.channels_last))
             else:
                 logits = run_padded(self.graphs, x, self.size_multiple)
         # A copy of its own: callers write into it.
@@ -124,10 +126,10 @@ def _runs_kernels(network: FGANet, dtype: torch.dtype) -> bool:
     return all(choose_backend(each, device.type, dtype) == "triton" for each in backends)
 
 
-def _prepare(module: nn.Module, dtype: torch.dtype, by_kernels: bool) -> nn.Module:
+def _prepare(module: nn.Module, dtype: torch.dtype, deform_dtype: torch.dtype, by_kernels: bool) -> nn.Module:
     """Replace, from the inside out, what has a faster form."""
     if isinstance(module, SDA):
-        return _gpu().GpuSDA(module, dtype) if by_kernels else PreparedSDA(module, dtype)
+        return _gpu().GpuSDA(module, dtype) if by_kernels else PreparedSDA(module, dtype, deform_dtype)
     if isinstance(module, nn.Conv2d):
         return pack_convolution(module, "none", dtype)
     if isinstance(module, InstanceNorm2d):
@@ -135,7 +137,7 @@ def _prepare(module: nn.Module, dtype: torch.dtype, by_kernels: bool) -> nn.Modu
     if isinstance(module, nn.Sequential):
         module = pack_convolutions(module, dtype)
     for name, child in module.named_children():
-        module.add_module(name, _prepare(child, dtype, by_kernels))
+        module.add_module(name, _prepare(child, dtype, deform_dtype, by_kernels))
     return _join_parts(module, by_kernels)
 
 

@@ -12,20 +12,23 @@ from nnunet_fganet.network.spatial_shift import spatial_shift
 
 
 class PreparedSDA(nn.Module):
-    """See :class:`nnunet_fganet.network.sda.SDA`; channels last, weights of ``dtype``."""
+    """See :class:`nnunet_fganet.network.sda.SDA`; channels last.
 
-    def __init__(self, sda: SDA, dtype: torch.dtype) -> None:
+    ``dtype`` is that of images and plain convolutions, ``deform_dtype`` that of the deformable convolution.
+    """
+
+    def __init__(self, sda: SDA, dtype: torch.dtype, deform_dtype: torch.dtype) -> None:
         super().__init__()
-        self.modulated = sda.modulated
+        self.modulated, self.deform_dtype = sda.modulated, deform_dtype
         self.pointwise = pack_convolution(sda.pointwise, "none", dtype)
         self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
-        self.deform_conv = PackedDeformConv2d(sda.deform_conv, dtype)
+        self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape."""
         shifted = functional.gelu(instance_norm(spatial_shift(self.pointwise(x))))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
-        return gate(x, self.deform_conv(shifted, offset, mask))
+        return gate(x, self.deform_conv(shifted.to(self.deform_dtype), offset, mask))
 
 
 def gate(x: torch.Tensor, attention: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from nnunet_fganet.compiled import winograd
+from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
 
 
@@ -41,11 +42,13 @@ def test_any_shape_agrees_with_a_convolution_in_double_precision(
     assert error < 3e-5 * exact(x.abs(), weight.abs(), bias.abs(), 1).max()
 
 
-@pytest.mark.parametrize("block_bytes", [1, 1e9])
-def test_blocks_of_any_size_give_the_same(monkeypatch, block_bytes):
-    monkeypatch.setattr(winograd, "_BLOCK_BYTES", block_bytes)
-    monkeypatch.setattr(winograd, "_FEWEST_TILES", 1)
-    x, weight, bias = torch.randn(2, 16, 18, 21), torch.randn(16, 16, 3, 3), torch.randn(16)
+@pytest.mark.parametrize("few, cached_bytes, parts", [(1, 1e9, 1), (5, 0, 2), (13, 1e9, 64)])
+def test_groups_of_any_size_and_shares_of_the_panels_give_the_same(monkeypatch, few, cached_bytes, parts):
+    monkeypatch.setattr(winograd, "_FEW_TILES", few)
+    monkeypatch.setattr(winograd, "_MANY_TILES", few + 1)
+    monkeypatch.setattr(winograd, "_CACHED_BYTES", cached_bytes)
+    monkeypatch.setattr(winograd, "_PARTS_A_THREAD", parts)
+    x, weight, bias = torch.randn(2, 16, 18, 21), torch.randn(70, 16, 3, 3), torch.randn(70)
     torch.testing.assert_close(
         convolve(x, weight, bias, 0.0), exact(x, weight, bias, 0.0).float(), rtol=1e-3, atol=1e-3
     )
@@ -71,14 +74,14 @@ def test_no_value_reaches_further_than_a_pixel():
         ({"rows": torch.randn(16, 17)}, "rows must be contiguous"),
         ({"rows": torch.randn(16, 16).bfloat16()}, "rows must be contiguous torch.float32"),
         ({"rows": torch.randn(16, 16).t()}, "rows must be contiguous"),
-        ({"weight": torch.randn(36, 16, 8), "bias": torch.randn(8)}, "16 channels in and 8 out"),
-        ({"weight": torch.randn(36, 8, 16)}, "8 channels in"),
-        ({"weight": torch.randn(36, 16, 16).double()}, "weight must be"),
-        ({"bias": torch.randn(15)}, "bias must be"),
+        ({"bias": torch.randn(8)}, "16 channels in and 8 out"),
+        ({"weight": torch.randn(1, 36, 8, LANES)}, "8 channels in"),
+        ({"weight": torch.randn(1, 36, 16, LANES).double()}, "weight must be"),
+        ({"bias": torch.randn(LANES + 1)}, "weight must be"),
         ({"bias": torch.randn(32)[::2]}, "bias must be"),
     ],
 )
 def test_what_the_loops_would_read_outside_is_refused(change, message):
-    given = {"rows": torch.randn(16, 16), "height": 4, "width": 4, "weight": torch.randn(36, 16, 16)}
+    given = {"rows": torch.randn(16, 16), "height": 4, "width": 4, "weight": torch.randn(1, 36, 16, LANES)}
     with pytest.raises(ValueError, match=message):
         winograd_conv2d(**(given | {"bias": torch.randn(16), "slope": 1.0} | change))

@@ -22,7 +22,7 @@ VARIANTS = {
     "no_bga": {"bga": False},
     "instance_norm": {"norm": "instance"},
     "torchvision": {"deform_backend": "torchvision"},
-    "wide_enough_for_winograd": {"features_per_stage": (64, 64, 64)},
+    "narrow": {"features_per_stage": (8, 8, 8)},
 }
 
 
@@ -54,14 +54,27 @@ def test_logits_agree_with_the_network(variant, shape):
     torch.testing.assert_close(prepared(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
-def test_bfloat16_is_close():
+@pytest.mark.parametrize("units, error", [({"amx_bf16": True}, 0.05), ({"avx512_bf16": True}, 0.005), ({}, 0.005)])
+def test_bfloat16_is_close_and_closer_without_matrix_units(monkeypatch, units, error):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     reference = network()
     x = torch.randn(1, 2, 64, 64)
     with torch.no_grad():
         expected = reference(x)
-    logits = optimize_for_inference(reference, torch.bfloat16)(x)
-    assert logits.dtype == torch.float32
-    assert (logits - expected).norm() / expected.norm() < 0.05
+    prepared = optimize_for_inference(reference, torch.bfloat16)
+    logits = prepared(x)
+    assert prepared.dtype == torch.bfloat16 and logits.dtype == torch.float32
+    assert 0.2 * error < (logits - expected).norm() / expected.norm() < error
+
+
+def test_without_matrix_units_deformable_convolutions_alone_are_in_bfloat16(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    prepared = optimize_for_inference(network(), torch.bfloat16)
+    biases = {PackedConv2d: set(), WinogradConv2d: set(), PackedDeformConv2d: set()}
+    for module in prepared.modules():
+        if type(module) in biases and module.bias is not None:
+            biases[type(module)].add(module.bias.dtype)
+    assert list(biases.values()) == [{torch.float32}, {torch.float32}, {torch.bfloat16}]
 
 
 def test_later_changes_do_not_reach_the_copy_nor_the_copy_the_network():
@@ -123,8 +136,8 @@ def test_winograd_convolution(activation, slope, size, bias):
 @pytest.mark.parametrize(
     "conv",
     [
-        torch.nn.Conv2d(16, 48, 3, padding=1),
-        torch.nn.Conv2d(256, 9, 3, padding=1),
+        torch.nn.Conv2d(15, 64, 3, padding=1),
+        torch.nn.Conv2d(256, 15, 3, padding=1),
         torch.nn.Conv2d(64, 64, 1),
         torch.nn.Conv2d(64, 64, 3, padding=1, stride=2),
         torch.nn.Conv2d(64, 64, 3, padding=1, groups=64),

@@ -1,0 +1,62 @@
+"""Products of small matrices in compiled loops, by one thread each: sums stay in the registers."""
+
+from typing import Any
+
+import torch
+from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from nnunet_fganet.compiled.decorators import compiled
+from nnunet_fganet.compiled.lanes import LANES, ROWS, VECTOR, address, broadcast, multiply_add
+
+# Rows that are summed up at a time: as many as the registers hold, of which there are 32 with AVX-512 (sixteen numbers
+# each), 16 with AVX (eight) and 32 on Arm (four), beside what the sums are computed from.
+HEIGHT = 12 if get_host_cpu_features().get("avx512f", False) else 6
+
+
+def panels(matrix: torch.Tensor) -> torch.Tensor:
+    """Cut a matrix ``(..., columns)`` into panels of :data:`.lanes.LANES` columns, ``(panels, ..., LANES)``.
+
+    There are at least as many columns; the last panel holds the last of them, some for the second time.
+    """
+    columns = matrix.shape[-1]
+    first = (torch.arange(-(-columns // LANES)) * LANES).clamp(max=columns - LANES)
+    return torch.stack([matrix[..., left : left + LANES] for left in first.tolist()])
+
+
+@intrinsic
+def _block(typing_context: Any, a: Any, row: Any, b: Any, b_row: Any, out: Any) -> Any:
+    """Compute :data:`HEIGHT` rows of ``out``, from ``row`` on: those of ``a`` times a panel of ``b``."""
+    if (a, b, out) != (ROWS, ROWS, ROWS):
+        return None  # Numba says that it has no such function
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, row, b, b_row, out = values
+        left = row.type(0)
+        rows = [builder.add(row, row.type(i)) for i in range(HEIGHT)]
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in rows]
+        length = builder.extract_value(context.make_array(ROWS)(context, builder, a).shape, 1)
+        with cgutils.for_range(builder, length) as loop:
+            factors = builder.load(address(context, builder, b, builder.add(b_row, loop.index), left), align=4)
+            for i, place in zip(rows, sums, strict=True):
+                number = builder.load(address(context, builder, a, i, loop.index, 1))
+                builder.store(multiply_add(builder, broadcast(builder, number), factors, builder.load(place)), place)
+        for i, place in zip(rows, sums, strict=True):
+            builder.store(builder.load(place), address(context, builder, out, i, left), align=4)
+        return context.get_dummy_value()
+
+    return types.void(a, types.intp, b, types.intp, out), generate
+
+
+@compiled
+def multiply(a: Any, first: int, count: int, b: Any, b_row: int, out: Any) -> None:
+    """Multiply rows ``first`` to ``first + count`` of ``a`` with a panel, into the same rows of ``out``.
+
+    ``a`` ``(rows, length)``; ``b`` ``(at least b_row + length, LANES)``, whose panel begins at ``b_row``; ``out``
+    ``(rows, LANES)``; ``count`` is at least :data:`HEIGHT`.
+    """
+    for row in range(first, first + count, HEIGHT):
+        _block(a, min(row, first + count - HEIGHT), b, b_row, out)

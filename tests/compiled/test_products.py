@@ -1,0 +1,76 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numba import njit
+from numba.core.errors import TypingError
+
+from nnunet_fganet.compiled.lanes import LANES
+from nnunet_fganet.compiled.products import HEIGHT, multiply, panels
+
+
+@njit(error_model="numpy")
+def compute(a, first, count, b, b_row, out):
+    multiply(a, first, count, b, b_row, out)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), first=st.integers(0, 5), count=st.integers(HEIGHT, 40), length=st.integers(1, 40))
+def test_rows_times_a_panel_and_nothing_else_is_written(seed, first, count, length):
+    random = np.random.default_rng(seed)
+    a = random.standard_normal((first + count + 3, length), np.float32)
+    b = random.standard_normal((length + 7, LANES), np.float32)
+    out = np.full((len(a), LANES), 5, np.float32)
+    compute(a, first, count, b, 4, out)
+    expected = np.full_like(out, 5)
+    expected[first : first + count] = a[first : first + count].astype(np.float64) @ b[4 : 4 + length]
+    np.testing.assert_allclose(out, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("columns", [LANES, LANES + 1, 3 * LANES - 1, 3 * LANES])
+def test_panels_hold_every_column_in_order(columns):
+    matrix = torch.arange(2 * 3 * columns).view(2, 3, columns)
+    cut = panels(matrix)
+    assert cut.shape == (-(-columns // LANES), 2, 3, LANES) and cut.is_contiguous()
+    whole = columns // LANES * LANES
+    assert torch.equal(cut[: columns // LANES].movedim(0, -2).flatten(-2), matrix[..., :whole])
+    assert torch.equal(cut[-1], matrix[..., -LANES:])
+
+
+def test_numba_checks_all_arrays_where_it_is_told_to():
+    program = """
+import numpy as np
+from numba import njit
+from nnunet_fganet.compiled.products import HEIGHT, multiply
+
+@njit(error_model="numpy")
+def compute(a, b, b_row, out):
+    multiply(a, 0, HEIGHT, b, b_row, out)
+
+def given(rows, b_rows, columns, out_rows):
+    a, b, out = (np.ones(shape, np.float32) for shape in ((rows, 5), (b_rows, columns), (out_rows, 16)))
+    return a, b, 2, out
+
+N = HEIGHT
+compute(*given(N, 7, 16, N))
+for sizes in ((N - 1, 7, 16, N), (N, 6, 16, N), (N, 7, 15, N), (N, 7, 16, N - 1)):
+    try:
+        compute(*given(*sizes))
+    except IndexError:
+        print("refused")
+"""
+    environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == 4 * "refused\n", done.stderr
+
+
+def test_other_arrays_are_refused():
+    a, b, out = (np.zeros((40, LANES), np.float32) for _ in range(3))
+    for arrays in ((a.astype(float), b, out), (a, b[:, ::2], out), (a, b, out.T)):
+        with pytest.raises(TypingError):
+            compute(arrays[0], 0, HEIGHT, arrays[1], 0, arrays[2])

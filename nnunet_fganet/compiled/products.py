@@ -40,7 +40,10 @@ def _block(typing_context: Any, a: Any, row: Any, b: Any, b_row: Any, out: Any) 
         sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in rows]
         length = builder.extract_value(context.make_array(ROWS)(context, builder, a).shape, 1)
         with cgutils.for_range(builder, length) as loop:
-            factors = builder.load(address(context, builder, b, builder.add(b_row, loop.index), left), align=4)
+            at = builder.add(b_row, loop.index)
+            place_in_b = address(context, builder, b, at, left)
+            factors = builder.load(place_in_b, align=4)
+            _prefetch(builder, builder.gep(place_in_b, [length]))
             for i, place in zip(rows, sums, strict=True):
                 number = builder.load(address(context, builder, a, i, loop.index, 1))
                 builder.store(multiply_add(builder, broadcast(builder, number), factors, builder.load(place)), place)
@@ -51,12 +54,21 @@ def _block(typing_context: Any, a: Any, row: Any, b: Any, b_row: Any, out: Any) 
     return types.void(a, types.intp, b, types.intp, out), generate
 
 
+def _prefetch(builder: Any, pointer: Any) -> None:
+    """Ask for what will be read soon; it may lie outside of everything."""
+    byte = ir.IntType(8).as_pointer()
+    kind = ir.FunctionType(ir.VoidType(), [byte, *[ir.IntType(32)] * 3])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    read, locality, data = (ir.Constant(ir.IntType(32), each) for each in (0, 2, 1))
+    builder.call(prefetch, [builder.bitcast(pointer, byte), read, locality, data])
+
+
 @compiled
 def multiply(a: Any, first: int, count: int, b: Any, b_row: int, out: Any) -> None:
     """Multiply rows ``first`` to ``first + count`` of ``a`` with a panel, into the same rows of ``out``.
 
     ``a`` ``(rows, length)``; ``b`` ``(at least b_row + length, LANES)``, whose panel begins at ``b_row``; ``out``
-    ``(rows, LANES)``; ``count`` is at least :data:`HEIGHT`.
+    ``(rows, LANES)``; ``count`` is at least :data:`HEIGHT`. Meanwhile the panel that follows in ``b`` is fetched.
     """
     for row in range(first, first + count, HEIGHT):
         _block(a, min(row, first + count - HEIGHT), b, b_row, out)

@@ -28,12 +28,15 @@ def cpu_has_bfloat16_units() -> bool:
 def image_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
     """Dtype of all but the deformable convolutions in a prepared network that computes in ``dtype``.
 
-    On CPUs without matrix units for bfloat16 that is float32: where dot products double the arithmetic, Winograd's
-    convolution in float32 saves more of it, and the masks hardly differ from those in float32 (docs/performance.md).
+    On CPUs that say that they have no matrix units for bfloat16, this is float32: where dot products double the
+    arithmetic, Winograd's convolution in float32 saves more of it, and the masks hardly differ from those in float32
+    (docs/performance.md).
     """
+    if dtype != torch.bfloat16 or device != "cpu":
+        return dtype
     capabilities = _cpu_capabilities()
-    has_matrix_units = any(capabilities.get(name, False) for name in _MATRIX_UNITS)
-    return torch.float32 if dtype == torch.bfloat16 and device == "cpu" and not has_matrix_units else dtype
+    has_matrix_units = not capabilities or any(capabilities.get(name, False) for name in _MATRIX_UNITS)
+    return dtype if has_matrix_units else torch.float32
 
 
 def describe_cpu() -> str:

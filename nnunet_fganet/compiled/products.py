@@ -12,8 +12,8 @@ from numba.extending import intrinsic
 from nnunet_fganet.compiled.decorators import compiled
 from nnunet_fganet.compiled.lanes import LANES, ROWS, VECTOR, address, broadcast, multiply_add
 
-# Rows that are summed up at a time: as many as the registers hold, of which there are 32 with AVX-512 (sixteen numbers
-# each), 16 with AVX (eight) and 32 on Arm (four), beside what the sums are computed from.
+# Rows that are summed up at a time. There are 16 registers of eight numbers with AVX and 32 of four on Arm, for these
+# sums and what they are computed from; with AVX-512, where there is room, twice as many hide how long each step takes.
 HEIGHT = 12 if get_host_cpu_features().get("avx512f", False) else 6
 
 

@@ -57,9 +57,10 @@ def count_tiles(height: int, width: int) -> int:
 
 def transformed_weight(weight: torch.Tensor) -> torch.Tensor:
     """``(out_channels, in_channels, 3, 3)`` to ``(panels, 36, in_channels, LANES)``, float32: see :func:`.panels`."""
-    matrix = torch.tensor(_WEIGHT_TRANSFORM, dtype=torch.float64)
-    transformed = torch.einsum("ai,bj,ocij->abco", matrix, matrix, weight.double())
-    return panels(transformed.flatten(0, 1).float())
+    out_channels, channels = weight.shape[:2]
+    matrix = torch.tensor(_WEIGHT_TRANSFORM, dtype=torch.float32)
+    taps = weight.float().permute(2, 3, 1, 0).reshape(9, -1)
+    return panels((torch.kron(matrix, matrix) @ taps).view(_IN**2, channels, out_channels))
 
 
 def winograd_conv2d(
@@ -107,14 +108,13 @@ def winograd_conv2d(
 def _division(tiles: int, weight: torch.Tensor) -> tuple[int, int, int]:
     """Groups of tiles, tiles in each, and parts that share the panels of a group between them."""
     is_cached = weight.numel() * weight.element_size() <= _CACHED_BYTES
-    at_once = min(tiles, _FEW_TILES if is_cached else _MANY_TILES)
-    groups = -(-tiles // at_once)
+    groups = -(-tiles // (_FEW_TILES if is_cached else _MANY_TILES))
     wanted = _PARTS_A_THREAD * torch.get_num_threads()
-    return groups, at_once, min(len(weight), -(-wanted // groups))
+    return groups, -(-tiles // groups), min(len(weight), -(-wanted // groups))
 
 
 def _check(rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    channels, out_channels = weight.shape[2], len(bias)
+    channels, out_channels = rows.shape[-1], len(bias)
     if min(channels, out_channels) < LANES:
         raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
     check_array("weight", weight, torch.float32, -(-out_channels // LANES), _IN**2, channels, LANES)
@@ -195,7 +195,7 @@ def _to_tiles(
     """
     begin, end = max(left, 0), min(left + _OUT * count + _IN - _OUT, image.shape[1] // channels)
     strip[:, : (begin - left) * channels] = 0
-    strip[:, (end - left) * channels :] = 0
+    strip[:, (end - left) * channels : (_OUT * count + _IN - _OUT) * channels] = 0
     length = (end - begin) * channels
     for chunk in range(_chunks(length)):
         x = begin * channels + _start(chunk, length)
@@ -279,18 +279,20 @@ def _loop() -> Any:
         out = carray(pointer(a[10]), (images, height, width * out_channels), _F)
         slope = _F(float_arguments(data, 12)[11])
         rows = max(at_once, HEIGHT)
-        before = np.zeros((_IN * _IN, rows * channels), _F)
+        before = np.empty((_IN * _IN, rows * channels), _F)
         after = np.empty((_IN * _IN, rows * LANES), _F)
         lines = before.reshape(_IN * _IN * rows, channels)
         products = after.reshape(_IN * _IN * rows, LANES)
         longest = min(at_once, across)
         to_strip = np.empty((_IN, (_OUT * longest + _IN - _OUT) * channels), _F)
         from_strip = np.empty((_IN, _OUT * longest * LANES), _F)
+        held = -1  # the first tile of the group that lies transformed in ``before``
         part = next_part(data)
         while part < parts(data):
             first = min(part // shares * at_once, count - at_once)  # the last group may begin inside the one before it
             last = first + at_once
-            tile = first
+            tile = last if held == first else first
+            held = first
             while tile < last:
                 image, top, left, beside = _place(tile, across, down, last)
                 _to_tiles(pixels[image], top - 1, left - 1, beside, channels, to_strip, before, tile - first)

@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from unittest import mock
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -6,6 +11,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled import winograd
 from nnunet_fganet.compiled.lanes import LANES
+from nnunet_fganet.compiled.operators import winograd_conv2d_rows
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
 
 
@@ -48,10 +54,43 @@ def test_groups_of_any_size_and_shares_of_the_panels_give_the_same(monkeypatch, 
     monkeypatch.setattr(winograd, "_MANY_TILES", few + 1)
     monkeypatch.setattr(winograd, "_CACHED_BYTES", cached_bytes)
     monkeypatch.setattr(winograd, "_PARTS_A_THREAD", parts)
-    x, weight, bias = torch.randn(2, 16, 18, 21), torch.randn(70, 16, 3, 3), torch.randn(70)
+    x, weight, bias = torch.randn(2, 33, 18, 21), torch.randn(70, 33, 3, 3), torch.randn(70)
     torch.testing.assert_close(
         convolve(x, weight, bias, 0.0), exact(x, weight, bias, 0.0).float(), rtol=1e-3, atol=1e-3
     )
+
+
+@given(tiles=st.integers(1, 400), panels=st.integers(1, 40), threads=st.integers(1, 64))
+def test_groups_cover_all_tiles_and_hardly_one_twice(tiles, panels, threads):
+    with mock.patch.object(torch, "get_num_threads", return_value=threads):
+        groups, at_once, shares = winograd._division(tiles, torch.empty(panels, 36, 16, LANES, device="meta"))
+    assert 0 <= groups * at_once - tiles < groups and 1 <= shares <= panels
+    assert groups * shares >= min(threads, groups * panels)
+
+
+def test_fewer_rows_at_a_time_as_without_avx512_give_the_same():
+    program = """
+import llvmlite.binding
+llvmlite.binding.get_host_cpu_features = dict
+import torch
+from torch.nn import functional
+from nnunet_fganet.compiled.products import HEIGHT
+from nnunet_fganet.compiled.operators import winograd_conv2d_rows
+from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
+torch.manual_seed(0)
+x, weight, bias = torch.randn(1, 24, 17, 9), torch.randn(40, 24, 3, 3), torch.randn(40)
+rows = x.permute(0, 2, 3, 1).reshape(-1, 24).contiguous()
+out = winograd_conv2d(rows, 17, 9, transformed_weight(weight), bias, 1.0).view(17, 9, 40).permute(2, 0, 1)
+print(HEIGHT, torch.allclose(out, functional.conv2d(x, weight, bias, padding=1)[0], rtol=1e-3, atol=1e-3))
+"""
+    environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "6 True\n", done.stderr
+
+
+def test_torch_knows_the_operator():
+    rows, weight = torch.randn(2 * 5 * 7, 18), transformed_weight(torch.randn(33, 18, 3, 3))
+    torch.library.opcheck(winograd_conv2d_rows, (rows, 5, 7, weight, torch.randn(33), 0.01))
 
 
 def test_no_value_reaches_further_than_a_pixel():
@@ -71,11 +110,11 @@ def test_no_value_reaches_further_than_a_pixel():
         ({"rows": torch.randn(15, 16)}, "15 rows are no images of 4 x 4 pixels"),
         ({"rows": torch.randn(0, 16)}, "0 rows"),
         ({"height": 0}, "no images of 0 x 4"),
-        ({"rows": torch.randn(16, 17)}, "rows must be contiguous"),
+        ({"rows": torch.randn(16, 17)}, "weight must be"),
         ({"rows": torch.randn(16, 16).bfloat16()}, "rows must be contiguous torch.float32"),
         ({"rows": torch.randn(16, 16).t()}, "rows must be contiguous"),
         ({"bias": torch.randn(8)}, "16 channels in and 8 out"),
-        ({"weight": torch.randn(1, 36, 8, LANES)}, "8 channels in"),
+        ({"weight": torch.randn(1, 36, 8, LANES)}, "weight must be"),
         ({"weight": torch.randn(1, 36, 16, LANES).double()}, "weight must be"),
         ({"bias": torch.randn(LANES + 1)}, "weight must be"),
         ({"bias": torch.randn(32)[::2]}, "bias must be"),

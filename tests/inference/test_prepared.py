@@ -54,7 +54,9 @@ def test_logits_agree_with_the_network(variant, shape):
     torch.testing.assert_close(prepared(x), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
-@pytest.mark.parametrize("units, error", [({"amx_bf16": True}, 0.05), ({"avx512_bf16": True}, 0.005), ({}, 0.005)])
+@pytest.mark.parametrize(
+    "units, error", [({"amx_bf16": True}, 0.05), ({"avx512_bf16": True}, 0.005), ({"avx2": True}, 0.005)]
+)
 def test_bfloat16_is_close_and_closer_without_matrix_units(monkeypatch, units, error):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units)
     reference = network()
@@ -68,7 +70,7 @@ def test_bfloat16_is_close_and_closer_without_matrix_units(monkeypatch, units, e
 
 
 def test_without_matrix_units_deformable_convolutions_alone_are_in_bfloat16(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
     prepared = optimize_for_inference(network(), torch.bfloat16)
     biases = {PackedConv2d: set(), WinogradConv2d: set(), PackedDeformConv2d: set()}
     for module in prepared.modules():

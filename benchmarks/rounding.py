@@ -27,7 +27,7 @@ def main(model: str, fold: str, frames: str) -> None:
     network = load_network(model, fold)
     images = [read_frame(path) for path in sorted(Path(frames).glob("*.png"))]
     expected = [foreground(in_float32(network)(image)) for image in images]
-    for name, part in PARTS.items():
+    for name, part in parts(network).items():
         rounded = in_float32(network)
         for convolution in part(rounded):
             round_factors(convolution)
@@ -69,8 +69,8 @@ def outside_attention(network: FGANet, stages: Iterable[nn.Module]) -> list[nn.M
     return [each for each in convolutions(*stages) if id(each) not in inside]
 
 
-def parts() -> dict[str, Callable[[FGANet], list[nn.Module]]]:
-    """Parts of a network of six stages, by name."""
+def parts(network: FGANet) -> dict[str, Callable[[FGANet], list[nn.Module]]]:
+    """Parts of a network, by name; together they are all that a network of the released kind consists of."""
     chosen: dict[str, Callable[[FGANet], list[nn.Module]]] = {
         "all": lambda net: [each for each in net.modules() if isinstance(each, nn.Conv2d | DeformConv2d)],
         "deformable convolutions": lambda net: attention(net, "deform_conv"),
@@ -79,15 +79,13 @@ def parts() -> dict[str, Callable[[FGANet], list[nn.Module]]]:
         "first convolution": lambda net: convolutions(net.encoder.stages[0])[:1],
         "last convolution": lambda net: [net.decoder.seg_layers[0]],
     }
-    for k in range(6):
+    for k in range(len(network.encoder.stages)):
         chosen[f"encoder stage {k}"] = lambda net, k=k: outside_attention(net, [net.encoder.stages[k]])
-    for k in range(5):
+    for k in range(len(network.decoder.stages)):
         chosen[f"decoder stage {k + 1}, BGA"] = lambda net, k=k: convolutions(net.decoder.stages[k].bga)
         chosen[f"decoder stage {k + 1}, block"] = lambda net, k=k: convolutions(net.decoder.stages[k].block)
     return chosen
 
-
-PARTS = parts()
 
 if __name__ == "__main__":
     if len(sys.argv) != 4:

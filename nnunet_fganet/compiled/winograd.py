@@ -257,10 +257,36 @@ def _store_pixels(image: Array, y: int, x: int, numbers: Any) -> None:
 
 
 @compiled
-def _place(tile: int, across: int, down: int, last: int) -> Any:
-    """Image, row and column of a tile, and how many tiles up to ``last`` stand side by side from it on."""
+def _place(tile: int, last: int, images: Array, channels: int) -> Any:
+    """Image, row and column of a tile, and how many tiles up to ``last`` stand side by side from it on.
+
+    ``images`` ``(images, height, width * channels)``.
+    """
+    down, across = -(-images.shape[1] // _OUT), -(-(images.shape[2] // channels) // _OUT)
     strip, column = tile // across, tile % across
     return strip // down, strip % down * _OUT, column * _OUT, min(across - column, last - tile)
+
+
+@compiled
+def _transform_group(images: Array, first: int, last: int, channels: int, strip: Array, tiles: Array) -> None:
+    """Transform tiles ``first`` to ``last`` of all images, see :func:`_to_tiles`."""
+    tile = first
+    while tile < last:
+        image, top, left, beside = _place(tile, last, images, channels)
+        _to_tiles(images[image], top - 1, left - 1, beside, channels, strip, tiles, tile - first)
+        tile += beside
+
+
+@compiled
+def _transform_group_back(
+    tiles: Array, first: int, last: int, strip: Array, images: Array, panel: int, bias: Array, slope: Any
+) -> None:
+    """Transform a panel of tiles ``first`` to ``last`` back, see :func:`_from_tiles`."""
+    tile = first
+    while tile < last:
+        image, top, left, beside = _place(tile, last, images, bias.shape[1])
+        _from_tiles(tiles, tile - first, beside, strip, images[image], top, left, panel, bias, slope)
+        tile += beside
 
 
 @cache
@@ -278,34 +304,24 @@ def _loop() -> Any:
         bias = carray(pointer(a[9]), (1, out_channels), _F)
         out = carray(pointer(a[10]), (images, height, width * out_channels), _F)
         slope = _F(float_arguments(data, 12)[11])
-        rows = max(at_once, HEIGHT)
+        rows, longest = max(at_once, HEIGHT), min(at_once, across)
         before = np.empty((_IN * _IN, rows * channels), _F)
         after = np.empty((_IN * _IN, rows * LANES), _F)
-        lines = before.reshape(_IN * _IN * rows, channels)
-        products = after.reshape(_IN * _IN * rows, LANES)
-        longest = min(at_once, across)
+        lines, products = before.reshape(_IN * _IN * rows, channels), after.reshape(_IN * _IN * rows, LANES)
         to_strip = np.empty((_IN, (_OUT * longest + _IN - _OUT) * channels), _F)
         from_strip = np.empty((_IN, _OUT * longest * LANES), _F)
         held = -1  # the first tile of the group that lies transformed in ``before``
         part = next_part(data)
         while part < parts(data):
             first = min(part // shares * at_once, count - at_once)  # the last group may begin inside the one before it
-            last = first + at_once
-            tile = last if held == first else first
-            held = first
-            while tile < last:
-                image, top, left, beside = _place(tile, across, down, last)
-                _to_tiles(pixels[image], top - 1, left - 1, beside, channels, to_strip, before, tile - first)
-                tile += beside
+            if first != held:
+                _transform_group(pixels, first, first + at_once, channels, to_strip, before)
+                held = first
             share = part % shares
             for panel in range(share * all_panels // shares, (share + 1) * all_panels // shares):
                 for plane in range(_IN * _IN):
                     multiply(lines, plane * rows, rows, weight, (panel * _IN * _IN + plane) * channels, products)
-                tile = first
-                while tile < last:
-                    image, top, left, beside = _place(tile, across, down, last)
-                    _from_tiles(after, tile - first, beside, from_strip, out[image], top, left, panel, bias, slope)
-                    tile += beside
+                _transform_group_back(after, first, first + at_once, from_strip, out, panel, bias, slope)
             finish_part(data)
             part = next_part(data)
 

@@ -85,7 +85,13 @@ class PreparedFGANet(nn.Module):
             network.decoder.seg_layers = network.decoder.seg_layers[:1]
             network.compute_dtypes, network.inference = {}, None
             by_kernels = _runs_kernels(network, dtype)
+            first = pack_convolutions(nn.Sequential(*network.encoder.stages[0].children()), torch.float32)[0]
             self.network = _prepare(network, self.image_dtype, dtype, by_kernels)
+            self.frame_dtype = self.image_dtype
+            if self.image_dtype == torch.bfloat16 and not by_kernels:
+                # Of all that may be rounded, the frame itself changes most pixels (docs/performance.md).
+                self.frame_dtype = torch.float32
+                network.encoder.stages[0].add_module("0", nn.Sequential(first, _Rounding(self.image_dtype)))
             self.graphs = CudaGraphs(self.network, dtype) if by_kernels else None
 
     @torch.no_grad()
@@ -94,11 +100,22 @@ class PreparedFGANet(nn.Module):
         # Triton launches on the current device, whichever the image is on.
         with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
             if self.graphs is None or torch.cuda.is_current_stream_capturing():
-                logits = self.network(x.to(self.image_dtype).contiguous(memory_format=torch.channels_last))
+                logits = self.network(x.to(self.frame_dtype).contiguous(memory_format=torch.channels_last))
             else:
                 logits = run_padded(self.graphs, x, self.size_multiple)
         # A copy of its own: callers write into it.
         return logits.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
+
+
+class _Rounding(nn.Module):
+    """Conversion to another number format."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.to(self.dtype)
 
 
 class _PreparedInstanceNorm(nn.Module):

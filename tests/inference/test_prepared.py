@@ -69,6 +69,14 @@ def test_bfloat16_is_close_and_closer_without_matrix_units(monkeypatch, units, e
     assert 0.2 * error < (logits - expected).norm() / expected.norm() < error
 
 
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_frames_are_not_rounded_in_bfloat16(monkeypatch, norm):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    prepared = optimize_for_inference(network(norm=norm), torch.bfloat16)
+    x = torch.randn(1, 2, 64, 64)
+    assert not torch.equal(prepared(x), prepared(x.bfloat16().float()))
+
+
 def test_without_matrix_units_deformable_convolutions_alone_are_in_bfloat16(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
     prepared = optimize_for_inference(network(), torch.bfloat16)

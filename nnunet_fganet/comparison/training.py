@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_fganet.commands.running import run_command
+from nnunet_fganet.commands.running import WAITING_THREADS, run_command
 from nnunet_fganet.comparison.curves import kept_curves
 from nnunet_fganet.comparison.progress import RunWatcher, duration, logged_epochs, time_left
 from nnunet_fganet.comparison.runs import Run, RunFolder, State
@@ -163,7 +163,7 @@ def _environment(trainings: Trainings) -> dict[str, str]:
         "nnUNet_results": str(trainings.folder.results),
         "nnUNet_def_n_proc": str(trainings.workers),
         "nnUNet_n_proc_DA": str(trainings.workers),
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait take the cores from the workers
+        **WAITING_THREADS,
         "PYTHONUNBUFFERED": "1",
         "PYTHONWARNINGS": "ignore",
     }

@@ -5,7 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_fganet.commands.running import terminated_like_interrupted
+from nnunet_fganet.commands.running import WAITING_THREADS, terminated_like_interrupted
 from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 from nnunet_fganet.demo.picture import PicturedFrame, evenly_spaced, write_contact_sheet
 from nnunet_fganet.demo.scores import FrameScore, measure_latency, read_mask, score_frames, table_of, write_scores
@@ -80,11 +80,7 @@ def environment(folder: Path) -> dict[str, str]:
     nnunet_folders = {name: str(folder / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     for path in nnunet_folders.values():
         Path(path).mkdir(parents=True, exist_ok=True)
-    workers = {
-        "nnUNet_def_n_proc": "2",
-        "nnUNet_n_proc_DA": "2",
-        "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin while they wait take the cores from the workers
-    }
+    workers = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "2", **WAITING_THREADS}
     return {**os.environ, **nnunet_folders, **workers, "PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "ignore"}
 
 

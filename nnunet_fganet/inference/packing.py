@@ -9,11 +9,9 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nnunet_fganet.compiled.lanes import LANES
-from nnunet_fganet.compiled.operators import winograd_conv2d_rows
 from nnunet_fganet.compiled.winograd import count_tiles, transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.network.deform_gather import channel_rows
+from nnunet_fganet.network.conv import suits_winograd, winograd
 
 # Activation -> its name and arguments in oneDNN.
 _ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float]]] = {
@@ -127,15 +125,7 @@ class WinogradConv2d(nn.Module):
         batch, _, height, width = x.shape
         if batch * count_tiles(height, width) < WINOGRAD_TILES:
             return self.plain(x)
-        out = winograd_conv2d_rows(channel_rows(x), height, width, self.weight, self.bias, self.slope)
-        return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
-
-
-def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
-    """Whether Winograd's convolution computes this one, and sooner."""
-    plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-    wide = min(conv.in_channels, conv.out_channels) >= LANES
-    return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
+        return winograd(x, self.weight, self.bias, self.slope)
 
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.norm import norm_layer
 
 
@@ -32,7 +33,7 @@ class BGA(nn.Module):
         self.high_fine = _convolution(channels, norm)
         self.high_coarse = _separable(channels, norm)
         self.fusion = nn.Sequential(
-            nn.Conv2d(channels, channels, fusion_kernel_size, padding=fusion_kernel_size // 2, bias=False),
+            Conv2d(channels, channels, fusion_kernel_size, padding=fusion_kernel_size // 2, bias=False),
             norm_layer(norm, channels),
             nn.ReLU(inplace=True),
         )
@@ -46,13 +47,13 @@ class BGA(nn.Module):
 
 def _convolution(channels: int, norm: str, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False), norm_layer(norm, channels)
+        Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False), norm_layer(norm, channels)
     )
 
 
 def _separable(channels: int, norm: str) -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
         norm_layer(norm, channels),
-        nn.Conv2d(channels, channels, 1, bias=False),
+        Conv2d(channels, channels, 1, bias=False),
     )

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.norm import norm_layer
 
@@ -15,7 +16,7 @@ class ConvBlock(nn.Sequential):
         layers: list[nn.Module] = []
         for before, after in ((in_channels, mid_channels), (mid_channels, out_channels)):
             layers += [
-                nn.Conv2d(before, after, 3, padding=1, bias=False),
+                Conv2d(before, after, 3, padding=1, bias=False),
                 norm_layer(norm, after),
                 Dropout(dropout),
                 nn.LeakyReLU(0.01, inplace=True),

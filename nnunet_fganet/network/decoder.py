@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.network.bga import upsample2
+from nnunet_fganet.network.conv import Conv2d
 
 
 class DecoderStage(nn.Module):
@@ -35,7 +36,7 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.skip_channels = skip_channels
         same = deep_channels == skip_channels
-        self.match = nn.Identity() if same else nn.Conv2d(deep_channels, skip_channels, 1)
+        self.match = nn.Identity() if same else Conv2d(deep_channels, skip_channels, 1)
         self.bga = None if make_bga is None else make_bga(skip_channels)
         self.sda = nn.Identity() if make_sda is None else make_sda(2 * skip_channels)
         self.block = make_block(2 * skip_channels, skip_channels, out_channels)
@@ -91,7 +92,7 @@ class Decoder(nn.Module):
         self.stages = nn.ModuleList(stages)
         # Main output first, then from fine to coarse. nnU-Net leaves keys with ".seg_layers." out when
         # it loads pretrained weights, so that the number of classes may change.
-        self.seg_layers = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in [*outs[::-1], features[-1]])
+        self.seg_layers = nn.ModuleList(Conv2d(width, num_classes, 1) for width in [*outs[::-1], features[-1]])
 
     def forward(self, features: list[torch.Tensor]) -> torch.Tensor | list[torch.Tensor]:
         """Encoder features, finest first, to logits ``(batch, num_classes, H, W)``; a list with deep supervision."""

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.norm import InstanceNorm2d, image_norm
 from nnunet_fganet.network.spatial_shift import spatial_shift
@@ -40,9 +41,9 @@ class SDA(nn.Module):
             raise ValueError(f"SDA needs a multiple of 8 channels, not {channels}")
         self.modulated = modulated
         self.zero_offsets = zero_offsets
-        self.pointwise = nn.Conv2d(channels, channels, 1)
+        self.pointwise = Conv2d(channels, channels, 1)
         self.norm = InstanceNorm2d(channels)
-        self.offset_conv = nn.Conv2d(channels, (3 if modulated else 2) * TAPS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
+        self.offset_conv = Conv2d(channels, (3 if modulated else 2) * TAPS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
         self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -50,7 +51,8 @@ class SDA(nn.Module):
         shifted = functional.gelu(self.norm(spatial_shift(self.pointwise(x))))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
-        return x * image_norm(deformed).sigmoid()
+        # Deformable convolutions may compute in bfloat16 where nothing else does.
+        return x * image_norm(deformed.to(x.dtype)).sigmoid()
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -1,0 +1,155 @@
+"""Convolutions that train on the CPU, against torch's own in double precision."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
+from nnunet_fganet.loss.fganet_loss import FGANetLoss
+from nnunet_fganet.network import conv as convolutions
+from nnunet_fganet.network.conv import Conv2d
+from nnunet_fganet.network.fganet import FGANet
+
+# A convolution's arguments, and its image: batch, rows, columns.
+LARGE = (dict(in_channels=18, out_channels=21, kernel_size=3, padding=1), (2, 23, 26))
+KINDS = {
+    "large": LARGE,
+    "small image": (LARGE[0], (1, 5, 3)),
+    "without bias": ({**LARGE[0], "bias": False}, LARGE[1]),
+    "few channels in": ({**LARGE[0], "in_channels": 1}, LARGE[1]),
+    "few channels out": ({**LARGE[0], "out_channels": 1}, LARGE[1]),
+    "stride 2": ({**LARGE[0], "stride": 2}, LARGE[1]),
+    "depthwise": ({**LARGE[0], "out_channels": 18, "groups": 18}, LARGE[1]),
+    "1 x 1": (dict(in_channels=18, out_channels=21, kernel_size=1), LARGE[1]),
+}
+WITHOUT_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": False}
+WITH_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": True}
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """A function that makes the CPU one with these capabilities."""
+    return lambda capabilities: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+
+def make(arguments, image, seed=0):
+    torch.manual_seed(seed)
+    conv = Conv2d(**arguments)
+    x = torch.randn(image[0], arguments["in_channels"], *image[1:]).contiguous(memory_format=torch.channels_last)
+    return conv.train(), x
+
+
+def computed(conv, x, exact=False):
+    """Output, and gradients of image, weight and bias, of a loss in which no two outputs count alike."""
+    conv, x = copy.deepcopy(conv), x.detach().clone().requires_grad_()
+    out = nn.Conv2d.forward(conv.double(), x.double()) if exact else conv(x)
+    torch.manual_seed(1)
+    (out.double() * torch.randn(out.shape).double()).sum().backward()
+    return [out.detach(), x.grad, *(parameter.grad for parameter in conv.parameters())]
+
+
+def assert_near(found, expected, error):
+    for ours, theirs in zip(found, expected, strict=True):
+        assert (ours - theirs).abs().max() <= error * theirs.abs().max()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_float32_agrees_with_double_precision(kind):
+    conv, x = make(*KINDS[kind])
+    found = computed(conv, x)
+    assert {each.dtype for each in found} == {torch.float32}
+    assert_near(found, computed(conv, x, exact=True), 2e-5)
+
+
+@settings(max_examples=25)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(16, 40),
+    out_channels=st.integers(16, 40),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+)
+def test_any_shape_agrees_with_double_precision(seed, batch, channels, out_channels, height, width):
+    conv, x = make(
+        dict(in_channels=channels, out_channels=out_channels, kernel_size=3, padding=1), (batch, height, width)
+    )
+    assert_near(computed(conv, x), computed(conv, x, exact=True), 5e-5)
+
+
+def test_only_large_images_go_through_winograds(monkeypatch):
+    calls = []
+    winograd = convolutions.winograd
+    monkeypatch.setattr(convolutions, "winograd", lambda *given: calls.append(given) or winograd(*given))
+    for kind in KINDS.keys() - {"large", "without bias"}:
+        computed(*make(*KINDS[kind]))
+        assert not calls, kind
+    computed(*make(*KINDS["large"]))
+    assert len(calls) == 2  # the output, and the gradient of the image
+    conv, x = make(*KINDS["large"])
+    conv.winograd = False
+    computed(conv, x)
+    assert len(calls) == 2
+
+
+def test_evaluation_and_other_dtypes_are_torchs_own():
+    conv, x = make(*KINDS["large"])
+    assert torch.equal(conv.eval()(x), nn.Conv2d.forward(conv, x))
+    conv.double().train()
+    assert torch.equal(conv(x.double()), nn.Conv2d.forward(conv, x.double()))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bfloat16_rounds_gradients_only(kind, units):
+    units(WITHOUT_MATRIX_UNITS)
+    conv, x = make(*KINDS[kind])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = computed(conv, x)
+    expected = computed(conv, x, exact=True)
+    assert {each.dtype for each in found} == {torch.float32}
+    assert_near(found[:1], expected[:1], 2e-5)
+    assert_near(found[1:], expected[1:], 1e-2)
+
+
+def test_matrix_units_compute_all_in_bfloat16(units):
+    units(WITH_MATRIX_UNITS)
+    conv, x = make(*KINDS["large"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert conv(x).dtype == torch.bfloat16
+
+
+def test_only_gradients_that_are_needed_are_computed(units):
+    units(WITHOUT_MATRIX_UNITS)
+    conv, x = make(*KINDS["large"])
+    conv.weight.requires_grad_(False)
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            conv(x).sum().backward()  # of the image, none either
+            assert conv.weight.grad is None and x.grad is None
+            image = x.clone().requires_grad_()
+            conv(image).sum().backward()
+            assert conv.weight.grad is None and image.grad is not None
+    with torch.no_grad():
+        assert not conv(x).requires_grad
+
+
+def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(units):
+    torch.manual_seed(0)
+    network = FGANet(1, 1, deep_supervision=True, features_per_stage=(16, 16, 32, 32), dropout=0.0, sda=False).train()
+    images, labels = torch.randn(2, 1, 64, 64), (torch.rand(2, 1, 64, 64) < 0.05).float()
+
+    def worst(capabilities):
+        units(capabilities)
+        gradients = []
+        for dtype in (torch.bfloat16, torch.float32):
+            network.compute_dtypes = {"cpu": dtype}
+            network.zero_grad()
+            gradients.append(layer_gradients(network, FGANetLoss(regions=True), images, labels))
+        return min(cosine_similarities(*gradients).values())
+
+    assert worst(WITHOUT_MATRIX_UNITS) > 0.999
+    assert worst(WITH_MATRIX_UNITS) < 0.99

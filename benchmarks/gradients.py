@@ -5,15 +5,17 @@
 MODEL and FOLD as for ``agreement.py``; FRAMES a folder of PNG files of that model's data set, LABELS
 one with their masks (nnU-Net's ``labelsTr``). Two frames at a time, the middle 256 x 256 pixels of
 each, through the network and the six-output loss, without dropout. Prints, for each two, in how many
-layers the cosine similarity of the two gradients is above 0.99, the smallest and the median; first
-with all of the network in bfloat16, then with its encoder in float32. At the end, for scale, the
-similarity of the float32 gradients of different batches: quartiles over the layers.
+layers the cosine similarity of the two gradients is above 0.99, the smallest and the median: as this
+machine trains in bfloat16, and with all convolutions in bfloat16 forward too, as machines with matrix
+units do. At the end, for scale, the similarity of the float32 gradients of different batches: quartiles
+over the layers.
 """
 
 import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -24,6 +26,7 @@ from nnunet_fganet.benchmark.network import with_dropout
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.precision import image_dtype
 
 SIZE = 256
 LIMIT = 0.99
@@ -37,8 +40,9 @@ def main(model: str, fold: str, frames: str, labels: str) -> None:
     expected = []
     for index, batch in enumerate(_batches(Path(frames), Path(labels))):
         expected.append(_gradients(network, torch.float32, *batch))
-        for name, exact_encoder in (("bfloat16", False), ("float32 encoder", True)):
-            gradients = _gradients(network, torch.bfloat16, *batch, exact_encoder=exact_encoder)
+        for name, forward in (("as here", image_dtype(torch.bfloat16, "cpu")), ("all bfloat16", torch.bfloat16)):
+            with mock.patch("nnunet_fganet.network.conv.image_dtype", return_value=forward):
+                gradients = _gradients(network, torch.bfloat16, *batch)
             found = list(cosine_similarities(gradients, expected[-1]).values())
             above = f"{sum(each > LIMIT for each in found)} of {len(found)}"
             print(f"batch {index}, {name:20}{above:>12}{min(found):>9.4f}{np.median(found):>9.4f}", flush=True)
@@ -65,26 +69,11 @@ def _middle(image: torch.Tensor) -> torch.Tensor:
     return image[:, :, top : top + SIZE, left : left + SIZE]
 
 
-def _gradients(
-    network: FGANet, dtype: torch.dtype, images: torch.Tensor, labels: torch.Tensor, exact_encoder: bool = False
-) -> Gradients:
+def _gradients(network: FGANet, dtype: torch.dtype, images: torch.Tensor, labels: torch.Tensor) -> Gradients:
     network = with_dropout(network, 0.0).to(memory_format=torch.channels_last).train()
     network.inference, network.compute_dtypes = None, {"cpu": dtype}
     network.decoder.deep_supervision = True
-    if exact_encoder:
-        network.encoder = _InFloat32(network.encoder)
-    gradients = layer_gradients(network, FGANetLoss(regions=True), images, labels)
-    return {name.replace("encoder.module.", "encoder."): gradient for name, gradient in gradients.items()}
-
-
-class _InFloat32(torch.nn.Module):
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        with torch.autocast("cpu", enabled=False):
-            return self.module(x.float())
+    return layer_gradients(network, FGANetLoss(regions=True), images, labels)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nnunet_fganet.compiled.winograd import count_tiles, transformed_weight
+from nnunet_fganet.compiled.tiles import count_tiles
+from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.network.conv import suits_winograd, winograd
 

@@ -83,6 +83,7 @@ from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
 from nnunet_fganet.compiled import winograd
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
+from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 winograd._FEW_TILES = 5
 torch.manual_seed(0)
 for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
@@ -92,6 +93,7 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
+    winograd_weight_gradient(rows, torch.randn(len(rows), 20), size, size + 1)
     image = torch.rand(2, 1, size, size + 1)
     skeletonize(image, 3), skeleton_gradient(image, 3, torch.rand(image.shape))
     gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))

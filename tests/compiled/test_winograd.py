@@ -77,15 +77,20 @@ from torch.nn import functional
 from nnunet_fganet.compiled.products import HEIGHT
 from nnunet_fganet.compiled.operators import winograd_conv2d_rows
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
+from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 torch.manual_seed(0)
 x, weight, bias = torch.randn(1, 24, 17, 9), torch.randn(40, 24, 3, 3), torch.randn(40)
 rows = x.permute(0, 2, 3, 1).reshape(-1, 24).contiguous()
 out = winograd_conv2d(rows, 17, 9, transformed_weight(weight), bias, 1.0).view(17, 9, 40).permute(2, 0, 1)
-print(HEIGHT, torch.allclose(out, functional.conv2d(x, weight, bias, padding=1)[0], rtol=1e-3, atol=1e-3))
+weight.requires_grad_()
+expected = functional.conv2d(x, weight, bias, padding=1)
+(expected * x[:, :1]).sum().backward()
+gradient = winograd_weight_gradient(rows, x[:, :1].expand(-1, 40, -1, -1).permute(0, 2, 3, 1).reshape(-1, 40), 17, 9)
+print(HEIGHT, *(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in ((out, expected[0]), (gradient, weight.grad))))
 """
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "6 True\n", done.stderr
+    assert done.stdout == "6 True True\n", done.stderr
 
 
 def test_torch_knows_the_operator():

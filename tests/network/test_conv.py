@@ -15,7 +15,7 @@ from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.fganet import FGANet
 
 # A convolution's arguments, and its image: batch, rows, columns.
-LARGE = (dict(in_channels=18, out_channels=21, kernel_size=3, padding=1), (2, 23, 26))
+LARGE = (dict(in_channels=18, out_channels=21, kernel_size=3, padding=1), (2, 34, 30))
 KINDS = {
     "large": LARGE,
     "small image": (LARGE[0], (1, 5, 3)),
@@ -34,6 +34,18 @@ WITH_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": True}
 def units(monkeypatch):
     """A function that makes the CPU one with these capabilities."""
     return lambda capabilities: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Names of the compiled functions that were called, in order."""
+    names = []
+    for name in ("winograd", "winograd_weight_gradient"):
+        function = getattr(convolutions, name)
+        monkeypatch.setattr(
+            convolutions, name, lambda *given, name=name, function=function: names.append(name) or function(*given)
+        )
+    return names
 
 
 def make(arguments, image, seed=0):
@@ -71,8 +83,8 @@ def test_float32_agrees_with_double_precision(kind):
     batch=st.integers(1, 3),
     channels=st.integers(16, 40),
     out_channels=st.integers(16, 40),
-    height=st.integers(1, 40),
-    width=st.integers(1, 40),
+    height=st.integers(1, 60),
+    width=st.integers(1, 60),
 )
 def test_any_shape_agrees_with_double_precision(seed, batch, channels, out_channels, height, width):
     conv, x = make(
@@ -81,19 +93,35 @@ def test_any_shape_agrees_with_double_precision(seed, batch, channels, out_chann
     assert_near(computed(conv, x), computed(conv, x, exact=True), 5e-5)
 
 
-def test_only_large_images_go_through_winograds(monkeypatch):
-    calls = []
-    winograd = convolutions.winograd
-    monkeypatch.setattr(convolutions, "winograd", lambda *given: calls.append(given) or winograd(*given))
+ALL = ["winograd", "winograd", "winograd_weight_gradient"]  # the output and both gradients
+
+
+def test_only_large_images_go_through_winograds(calls):
     for kind in KINDS.keys() - {"large", "without bias"}:
         computed(*make(*KINDS[kind]))
         assert not calls, kind
-    computed(*make(*KINDS["large"]))
-    assert len(calls) == 2  # the output, and the gradient of the image
     conv, x = make(*KINDS["large"])
     conv.winograd = False
     computed(conv, x)
-    assert len(calls) == 2
+    assert not calls
+    conv.winograd = True
+    computed(conv, x)
+    assert calls == ALL
+
+
+@pytest.mark.parametrize("capabilities, expected", [(WITHOUT_MATRIX_UNITS, ALL), (WITH_MATRIX_UNITS, ALL[:1])])
+def test_gradients_go_through_winograds_where_that_is_faster_than_bfloat16(
+    capabilities, expected, units, calls, monkeypatch
+):
+    units(capabilities)
+    conv, x = make(*KINDS["large"])
+    with torch.autocast("cpu", torch.bfloat16):
+        computed(conv, x)
+        assert calls == ALL[:1]
+        calls.clear()
+        monkeypatch.setattr(convolutions, "_FEWEST_AGAINST_DOT_PRODUCTS", 1)
+        assert_near(computed(conv, x), computed(conv, x, exact=True), 2e-5 if expected == ALL else 1e-2)
+    assert calls == expected
 
 
 def test_evaluation_and_other_dtypes_are_torchs_own():
@@ -103,9 +131,10 @@ def test_evaluation_and_other_dtypes_are_torchs_own():
     assert torch.equal(conv(x.double()), nn.Conv2d.forward(conv, x.double()))
 
 
+@pytest.mark.parametrize("capabilities", [WITHOUT_MATRIX_UNITS, WITH_MATRIX_UNITS])
 @pytest.mark.parametrize("kind", KINDS)
-def test_bfloat16_rounds_gradients_only(kind, units):
-    units(WITHOUT_MATRIX_UNITS)
+def test_bfloat16_rounds_gradients_only(kind, capabilities, units):
+    units(capabilities)
     conv, x = make(*KINDS[kind])
     with torch.autocast("cpu", torch.bfloat16):
         found = computed(conv, x)
@@ -113,13 +142,6 @@ def test_bfloat16_rounds_gradients_only(kind, units):
     assert {each.dtype for each in found} == {torch.float32}
     assert_near(found[:1], expected[:1], 2e-5)
     assert_near(found[1:], expected[1:], 1e-2)
-
-
-def test_matrix_units_compute_all_in_bfloat16(units):
-    units(WITH_MATRIX_UNITS)
-    conv, x = make(*KINDS["large"])
-    with torch.autocast("cpu", torch.bfloat16):
-        assert conv(x).dtype == torch.bfloat16
 
 
 def test_only_gradients_that_are_needed_are_computed(units):
@@ -137,19 +159,17 @@ def test_only_gradients_that_are_needed_are_computed(units):
         assert not conv(x).requires_grad
 
 
-def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(units):
+def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(monkeypatch):
     torch.manual_seed(0)
     network = FGANet(1, 1, deep_supervision=True, features_per_stage=(16, 16, 32, 32), dropout=0.0, sda=False).train()
     images, labels = torch.randn(2, 1, 64, 64), (torch.rand(2, 1, 64, 64) < 0.05).float()
 
-    def worst(capabilities):
-        units(capabilities)
-        gradients = []
-        for dtype in (torch.bfloat16, torch.float32):
-            network.compute_dtypes = {"cpu": dtype}
-            network.zero_grad()
-            gradients.append(layer_gradients(network, FGANetLoss(regions=True), images, labels))
-        return min(cosine_similarities(*gradients).values())
+    def gradients(dtype):
+        network.compute_dtypes = {"cpu": dtype}
+        network.zero_grad()
+        return layer_gradients(network, FGANetLoss(regions=True), images, labels)
 
-    assert worst(WITHOUT_MATRIX_UNITS) > 0.999
-    assert worst(WITH_MATRIX_UNITS) < 0.99
+    expected = gradients(torch.float32)
+    assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) > 0.999
+    monkeypatch.setattr(Conv2d, "forward", nn.Conv2d.forward)  # without ours, all is rounded
+    assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) < 0.99

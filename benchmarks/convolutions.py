@@ -1,11 +1,14 @@
 """Winograd's convolution beside oneDNN's, for shapes that FGA-Net has at 512 x 512 and some of narrower ones.
 
-    python benchmarks/convolutions.py
+    python benchmarks/convolutions.py [training]
 
 Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16 and in
-Winograd's float32, and the largest error of each over the largest value of a convolution in float64.
+Winograd's float32, and the largest error of each over the largest value of a convolution in float64. With
+``training``, for shapes of a training on two patches of 256 x 256: the forward pass in the three ways, with weights
+that are made ready each time, then the gradient of the weights in the three ways.
 """
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -14,7 +17,11 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.compiled.winograd import transformed_weight
+from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d
+from nnunet_fganet.network.conv import winograd
+from nnunet_fganet.network.deform_gather import channel_rows
 
 RUNS = 9
 # Channels in and out, rows and columns.
@@ -22,6 +29,11 @@ SHAPES = [
     (32, 32, 512), (64, 32, 512), (64, 64, 256), (128, 64, 256), (128, 128, 128),
     (256, 128, 128), (256, 256, 64), (512, 256, 64), (512, 512, 32), (1024, 512, 32), (512, 512, 16),
     (16, 16, 512), (16, 64, 256), (64, 18, 128), (256, 18, 128), (1024, 18, 32),
+]  # fmt: skip
+TRAINING_BATCH = 2
+TRAINING_SHAPES = [
+    (32, 32, 256), (64, 32, 256), (64, 64, 128), (128, 64, 128), (128, 128, 64), (256, 128, 64), (256, 256, 32),
+    (512, 256, 32), (512, 512, 16),
 ]  # fmt: skip
 
 
@@ -49,6 +61,47 @@ def main() -> None:
         )
 
 
+@torch.no_grad()
+def training() -> None:
+    """Print the table of a training."""
+    keep_freed_memory()
+    print(f"{'':>20}{'forward':>30}{'gradient of the weights':>30}")
+    print(f"{'shape':>20}" + 2 * f"{'float32':>10}{'bfloat16':>10}{'Winograd':>10}")
+    for channels, out_channels, size in TRAINING_SHAPES:
+        shape = f"{channels}-{out_channels} {size}x{size}"
+        times = training_times(channels, out_channels, size)
+        print(f"{shape:>20}" + "".join(f"{each:>10.1f}" for each in times), flush=True)
+
+
+def training_times(channels: int, out_channels: int, size: int) -> list[float]:
+    """Milliseconds of one shape in three ways each: forward, then the gradient of the weights."""
+    image, weight, gradient = exact = [
+        torch.randn(shape).contiguous(memory_format=torch.channels_last)
+        for shape in (
+            (TRAINING_BATCH, channels, size, size),
+            (out_channels, channels, 3, 3),
+            (TRAINING_BATCH, out_channels, size, size),
+        )
+    ]
+    rounded = [each.bfloat16() for each in exact]
+    bias = torch.zeros(out_channels)
+    return [
+        fastest(lambda: functional.conv2d(*exact[:2], padding=1)),
+        fastest(lambda: functional.conv2d(*rounded[:2], padding=1)),
+        fastest(lambda: winograd(image, transformed_weight(weight), bias)),
+        fastest(lambda: plain_gradient(*exact)),
+        fastest(lambda: plain_gradient(*rounded)),
+        fastest(lambda: winograd_weight_gradient(channel_rows(image), channel_rows(gradient), size, size)),
+    ]
+
+
+def plain_gradient(image: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Of the weights, by torch's own convolution."""
+    wanted = [False, True, False]
+    given = (gradient, image, weight, None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1, wanted)
+    return torch.ops.aten.convolution_backward(*given)[1]
+
+
 def fastest(call: Callable[[], torch.Tensor]) -> float:
     """Milliseconds of the fastest of some calls."""
     call()
@@ -61,4 +114,4 @@ def fastest(call: Callable[[], torch.Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    training() if sys.argv[1:] == ["training"] else main()

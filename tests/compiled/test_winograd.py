@@ -85,7 +85,7 @@ out = winograd_conv2d(rows, 17, 9, transformed_weight(weight), bias, 1.0).view(1
 weight.requires_grad_()
 expected = functional.conv2d(x, weight, bias, padding=1)
 (expected * x[:, :1]).sum().backward()
-gradient = winograd_weight_gradient(rows, x[:, :1].expand(-1, 40, -1, -1).permute(0, 2, 3, 1).reshape(-1, 40), 17, 9)
+gradient = winograd_weight_gradient(rows, x[:, :1].flatten()[:, None].repeat(1, 40), 17, 9)
 print(HEIGHT, *(torch.allclose(*pair, rtol=1e-3, atol=1e-3) for pair in ((out, expected[0]), (gradient, weight.grad))))
 """
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}

@@ -147,7 +147,7 @@ def _(
 def winograd_conv2d_rows(
     rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor, slope: float
 ) -> torch.Tensor:
-    """See :func:`nnunet_fganet.compiled.winograd.winograd_conv2d`; inference only."""
+    """See :func:`nnunet_fganet.compiled.winograd.winograd_conv2d`; without gradients."""
     return winograd_conv2d(rows, height, width, weight, bias, slope)
 
 

@@ -5,28 +5,25 @@
 MODEL and FOLD as for ``agreement.py``; FRAMES a folder of PNG files of that model's data set, LABELS
 one with their masks (nnU-Net's ``labelsTr``). Two frames at a time, the middle 256 x 256 pixels of
 each, through the network and the six-output loss, without dropout. Prints, for each two, in how many
-layers the cosine similarity of the two gradients is above 0.99, the smallest and the median: as this
-machine trains in bfloat16, and with all convolutions in bfloat16 forward too, as machines with matrix
-units do. At the end, for scale, the similarity of the float32 gradients of different batches: quartiles
-over the layers.
+layers the cosine similarity of the two gradients is above 0.99, the smallest and the median: as trainings
+compute in bfloat16, and with torch's convolutions, which are in bfloat16 forward too. At the end, for
+scale, the similarity of the float32 gradients of different batches: quartiles over the layers.
 """
 
 import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
 import torch
 from agreement import load_network, read_frame
 
-from nnunet_fganet.benchmark.network import with_dropout
+from nnunet_fganet.benchmark.network import with_dropout, with_torchs_convolutions
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network.fganet import FGANet
-from nnunet_fganet.precision import image_dtype
 
 SIZE = 256
 LIMIT = 0.99
@@ -40,9 +37,8 @@ def main(model: str, fold: str, frames: str, labels: str) -> None:
     expected = []
     for index, batch in enumerate(_batches(Path(frames), Path(labels))):
         expected.append(_gradients(network, torch.float32, *batch))
-        for name, forward in (("as here", image_dtype(torch.bfloat16, "cpu")), ("all bfloat16", torch.bfloat16)):
-            with mock.patch("nnunet_fganet.network.conv.image_dtype", return_value=forward):
-                gradients = _gradients(network, torch.bfloat16, *batch)
+        for name, computes in (("bfloat16", network), ("forward too", with_torchs_convolutions(network))):
+            gradients = _gradients(computes, torch.bfloat16, *batch)
             found = list(cosine_similarities(gradients, expected[-1]).values())
             above = f"{sum(each > LIMIT for each in found)} of {len(found)}"
             print(f"batch {index}, {name:20}{above:>12}{min(found):>9.4f}{np.median(found):>9.4f}", flush=True)

@@ -14,19 +14,18 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.benchmark.network import with_torchs_convolutions
 from nnunet_fganet.benchmark.training import make_optimizer
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
-from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.fganet import FGANet
 
 WAYS = {
-    "bfloat16": (torch.bfloat16, Conv2d),
-    "bfloat16, torch's convolutions": (torch.bfloat16, nn.Conv2d),
-    "float32": (torch.float32, Conv2d),
-    "float32, torch's convolutions": (torch.float32, nn.Conv2d),
+    "bfloat16": (torch.bfloat16, False),
+    "bfloat16, torch's convolutions": (torch.bfloat16, True),
+    "float32": (torch.float32, False),
+    "float32, torch's convolutions": (torch.float32, True),
 }
 
 
@@ -49,16 +48,14 @@ def main(widths: str, batch: str, size: str, steps: str = "5") -> None:
 
 
 def step(
-    widths: list[int], images: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype, convolution: type[nn.Conv2d]
+    widths: list[int], images: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype, by_torch: bool
 ) -> Callable[[], None]:
-    """A step of a network of its own, whose convolutions are of this class."""
+    """A step of a network of its own, with our convolutions or torch's."""
     network = FGANet(1, 1, deep_supervision=True, features_per_stage=widths, dropout=0.0)
     network.apply(network.initialize)
+    network = with_torchs_convolutions(network) if by_torch else network
     network.train().to(memory_format=torch.channels_last)
     network.compute_dtypes = {"cpu": dtype}
-    for module in network.modules():
-        if isinstance(module, Conv2d):
-            module.__class__ = convolution
     optimizer, loss = make_optimizer(network, torch.device("cpu"), is_reference=False), FGANetLoss(regions=True)
 
     def call() -> None:

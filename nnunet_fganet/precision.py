@@ -32,11 +32,14 @@ def image_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
     arithmetic, Winograd's convolution in float32 saves more of it, and the masks hardly differ from those in float32
     (docs/performance.md).
     """
-    if dtype != torch.bfloat16 or device != "cpu":
-        return dtype
+    is_divided = dtype == torch.bfloat16 and device == "cpu" and not cpu_may_have_matrix_units()
+    return torch.float32 if is_divided else dtype
+
+
+def cpu_may_have_matrix_units() -> bool:
+    """Whether this CPU has matrix units for bfloat16, or cannot be asked."""
     capabilities = _cpu_capabilities()
-    has_matrix_units = not capabilities or any(capabilities.get(name, False) for name in _MATRIX_UNITS)
-    return dtype if has_matrix_units else torch.float32
+    return not capabilities or any(capabilities.get(name, False) for name in _MATRIX_UNITS)
 
 
 def describe_cpu() -> str:

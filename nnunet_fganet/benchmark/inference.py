@@ -19,7 +19,6 @@ from nnunet_fganet.benchmark.network import frame_and_label, trained_like_networ
 from nnunet_fganet.benchmark.rows import Row, make_row
 from nnunet_fganet.gpu.availability import what_kernels_need
 from nnunet_fganet.inference.prepared import optimize_for_inference
-from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.counting import count_operations
 from nnunet_fganet.network.deform_conv import AUTO, BACKENDS
 from nnunet_fganet.network.fganet import FGANet
@@ -103,13 +102,11 @@ def candidates(device: str, say: Callable[[str], None]) -> Iterator[Candidate]:
 
 
 def with_backend(network: FGANet, backend: str) -> FGANet:
-    """A copy whose deformable convolutions compute with ``backend``; beside torchvision's, the others with torch's."""
+    """A copy whose deformable convolutions compute with ``backend``."""
     copied = copy.deepcopy(network)
     for module in copied.modules():
         if isinstance(module, SDA):
             module.deform_conv.backend = backend
-        if isinstance(module, Conv2d):
-            module.winograd = backend != "torchvision"
     return copied
 
 

@@ -12,7 +12,12 @@ from torch.nn import functional
 from nnunet_fganet.benchmark.inference import with_backend
 from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import Measurement, measure
-from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network, with_dropout
+from nnunet_fganet.benchmark.network import (
+    frame_and_label,
+    trained_like_network,
+    with_dropout,
+    with_torchs_convolutions,
+)
 from nnunet_fganet.benchmark.rows import Row, make_row
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.loss.functional import soft_cldice, soft_dice
@@ -124,7 +129,9 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
     built = with_backend(network, step.backend).to(device).train()
     built.decoder.deep_supervision = True
     built.compute_dtypes = {device: step.dtype}
-    return built if step.backend == "torchvision" else built.to(memory_format=torch.channels_last)
+    if step.backend == "torchvision":
+        return with_torchs_convolutions(built)
+    return built.to(memory_format=torch.channels_last)
 
 
 def make_optimizer(network: nn.Module, device: torch.device, is_reference: bool) -> torch.optim.SGD:

@@ -12,10 +12,10 @@ from typing import IO
 SECONDS_TO_STOP = 10
 
 WAITING_THREADS: Mapping[str, str] = {
-    # Threads that spin for milliseconds while they wait take the cores from nnU-Net's workers ...
+    # Threads that spin for long while they wait take the cores from nnU-Net's workers ...
     "OMP_WAIT_POLICY": "PASSIVE",
     # ... those that sleep at once are woken thousands of times a training step: GNU's OpenMP, torch's on Linux,
-    # spins for some 20 microseconds instead (docs/performance.md, "A training step").
+    # spins for some tenths of a millisecond instead (docs/performance.md, "A training step").
     "GOMP_SPINCOUNT": "10000",
 }
 """Environment that lets torch's threads and nnU-Net's worker processes share the cores."""

@@ -23,8 +23,8 @@ def panels(matrix: torch.Tensor) -> torch.Tensor:
     There are at least as many columns; the last panel holds the last of them, some for the second time.
     """
     columns = matrix.shape[-1]
-    first = (torch.arange(-(-columns // LANES)) * LANES).clamp(max=columns - LANES)
-    return torch.stack([matrix[..., left : left + LANES] for left in first.tolist()])
+    first = [min(left, columns - LANES) for left in range(0, columns, LANES)]
+    return torch.stack([matrix[..., left : left + LANES] for left in first])
 
 
 @intrinsic

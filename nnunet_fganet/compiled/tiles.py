@@ -7,10 +7,12 @@ sixteen numbers at a time, which lie side by side (channels last).
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
+from nnunet_fganet.compiled.threads import check_array
 
 OUT = 4  # rows and columns of a tile's outputs
 IN = 6  # and of the pixels that they come from
@@ -30,6 +32,23 @@ _F = np.float32
 def count_tiles(height: int, width: int) -> int:
     """How many tiles an image is cut into."""
     return -(-height // OUT) * -(-width // OUT)
+
+
+def check_images(rows: torch.Tensor, height: int, width: int, out_channels: int) -> None:
+    """Refuse what the loops would read outside of.
+
+    Raises
+    ------
+    ValueError
+        ``rows`` is not ``(batch * height * width, in_channels)``, contiguous, float32, or there are fewer than
+        :data:`.lanes.LANES` channels in or out.
+    """
+    channels = rows.shape[-1]
+    if min(channels, out_channels) < LANES:
+        raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
+    check_array("rows", rows, torch.float32, len(rows), channels)
+    if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
+        raise ValueError(f"{len(rows)} rows are no images of {height} x {width} pixels")
 
 
 @compiled

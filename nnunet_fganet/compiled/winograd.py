@@ -35,6 +35,7 @@ from nnunet_fganet.compiled.tiles import (
     OUT,
     WEIGHT_TRANSFORM,
     Array,
+    check_images,
     chunk_start,
     count_chunks,
     count_tiles,
@@ -85,7 +86,9 @@ def winograd_conv2d(
     ValueError
         What is given is of another kind or shape, or has too few channels: the loops read where these say.
     """
-    _check(rows, height, width, weight, bias)
+    check_images(rows, height, width, len(bias))
+    check_array("weight", weight, torch.float32, -(-len(bias) // LANES), IN**2, rows.shape[1], LANES)
+    check_array("bias", bias, torch.float32, len(bias))
     out = rows.new_empty(len(rows), len(bias))
     tiles = len(rows) // (height * width) * count_tiles(height, width)
     groups, at_once, shares = _division(tiles, weight)
@@ -105,17 +108,6 @@ def _division(tiles: int, weight: torch.Tensor) -> tuple[int, int, int]:
     groups = -(-tiles // (_FEW_TILES if is_cached else _MANY_TILES))
     wanted = _PARTS_A_THREAD * torch.get_num_threads()
     return groups, -(-tiles // groups), min(len(weight), -(-wanted // groups))
-
-
-def _check(rows: torch.Tensor, height: int, width: int, weight: torch.Tensor, bias: torch.Tensor) -> None:
-    channels, out_channels = rows.shape[-1], len(bias)
-    if min(channels, out_channels) < LANES:
-        raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
-    check_array("weight", weight, torch.float32, -(-out_channels // LANES), IN**2, channels, LANES)
-    check_array("rows", rows, torch.float32, len(rows), channels)
-    check_array("bias", bias, torch.float32, out_channels)
-    if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
-        raise ValueError(f"{len(rows)} rows are no images of {height} x {width} pixels")
 
 
 @compiled

@@ -29,6 +29,7 @@ from nnunet_fganet.compiled.tiles import (
     OUT,
     WEIGHT_TRANSFORM,
     Array,
+    check_images,
     chunk_start,
     count_chunks,
     count_tiles,
@@ -66,7 +67,8 @@ def winograd_weight_gradient(rows: torch.Tensor, gradient: torch.Tensor, height:
         What is given is of another kind or shape, or has too few channels: the loops read where these say.
     """
     channels, out_channels = rows.shape[-1], gradient.shape[-1]
-    _check(rows, gradient, height, width)
+    check_images(rows, height, width, out_channels)
+    check_array("gradient", gradient, torch.float32, len(rows), out_channels)
     tiles = len(rows) // (height * width) * count_tiles(height, width)
     panels, blocks = count_chunks(out_channels), count_blocks(channels)
     sums_of_all = (panels, IN**2, blocks, HEIGHT, LANES)
@@ -90,16 +92,6 @@ def _division(size: int, panels: int) -> tuple[int, int]:
     threads = torch.get_num_threads()
     bands = max(1, min(threads, _BYTES // size))
     return bands, min(panels, -(-threads // bands))
-
-
-def _check(rows: torch.Tensor, gradient: torch.Tensor, height: int, width: int) -> None:
-    channels, out_channels = rows.shape[-1], gradient.shape[-1]
-    if min(channels, out_channels) < LANES:
-        raise ValueError(f"{channels} channels in and {out_channels} out, where at least {LANES} of each are needed")
-    check_array("rows", rows, torch.float32, len(rows), channels)
-    check_array("gradient", gradient, torch.float32, len(rows), out_channels)
-    if len(rows) == 0 or min(height, width) < 1 or len(rows) % (height * width):
-        raise ValueError(f"{len(rows)} rows are no images of {height} x {width} pixels")
 
 
 @compiled

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.network.conv import suits_winograd, winograd
+from nnunet_fganet.network.conv import convolve_by_winograd, suits_winograd
 
 # Activation -> its name and arguments in oneDNN.
 _ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float]]] = {
@@ -126,7 +126,7 @@ class WinogradConv2d(nn.Module):
         batch, _, height, width = x.shape
         if batch * count_tiles(height, width) < WINOGRAD_TILES:
             return self.plain(x)
-        return winograd(x, self.weight, self.bias, self.slope)
+        return convolve_by_winograd(x, self.weight, self.bias, self.slope)
 
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:

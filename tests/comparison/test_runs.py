@@ -1,14 +1,16 @@
 """How far a run is, by the files that nnU-Net leaves."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from nnunet_fganet.commands.running import WAITING_THREADS
 from nnunet_fganet.comparison.entries import compared_entries
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
-from nnunet_fganet.comparison.training import Failure, Trainings, nnunet_command
+from nnunet_fganet.comparison.training import Failure, Trainings, nnunet_command, train_all
 
 FRAMES = ("a_000", "b_000")
 [UNET, FGANET] = compared_entries(["unet", "fganet"])
@@ -81,6 +83,16 @@ def test_the_command_goes_on_from_there(folder: RunFolder) -> None:
     assert nnunet_command(trainings(folder), RUN)[1:] == [*given, "--c"]
     write(folder, "final")
     assert nnunet_command(trainings(folder), RUN)[1:] == [*given, "--val"]
+
+
+def test_threads_of_a_training_do_not_wait_at_its_workers_cost(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
+    monkeypatch.setattr("nnunet_fganet.comparison.training.nnunet_command", lambda *given: shown)
+    [failure] = train_all(trainings(folder))  # it trains nothing
+    environment = json.loads(failure.log.read_text())
+    assert environment["nnUNet_n_proc_DA"] == "2" and WAITING_THREADS.items() <= environment.items()
 
 
 def test_epochs_that_are_trained_are_not_left(folder: RunFolder) -> None:

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
@@ -26,6 +27,10 @@ KINDS = {
     "depthwise": ({**LARGE[0], "out_channels": 18, "groups": 18}, LARGE[1]),
     "1 x 1": (dict(in_channels=18, out_channels=21, kernel_size=1), LARGE[1]),
 }
+UNUSUAL = {
+    "without padding": ({**LARGE[0], "padding": 0}, LARGE[1]),
+    "more padding": ({**LARGE[0], "padding": 2}, LARGE[1]),
+}
 WITHOUT_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": False}
 WITH_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": True}
 
@@ -38,9 +43,9 @@ def units(monkeypatch):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Names of the compiled functions that were called, in order."""
+    """Names of the functions of Winograd's convolution that were called, in order."""
     names = []
-    for name in ("winograd", "winograd_weight_gradient"):
+    for name in ("convolve_by_winograd", "winograd_weight_gradient"):
         function = getattr(convolutions, name)
         monkeypatch.setattr(
             convolutions, name, lambda *given, name=name, function=function: names.append(name) or function(*given)
@@ -48,11 +53,10 @@ def calls(monkeypatch):
     return names
 
 
-def make(arguments, image, seed=0):
+def make(arguments, image, seed=0, layout=torch.channels_last):
     torch.manual_seed(seed)
-    conv = Conv2d(**arguments)
-    x = torch.randn(image[0], arguments["in_channels"], *image[1:]).contiguous(memory_format=torch.channels_last)
-    return conv.train(), x
+    conv = Conv2d(**arguments).train()
+    return conv, torch.randn(image[0], arguments["in_channels"], *image[1:]).contiguous(memory_format=layout)
 
 
 def computed(conv, x, exact=False):
@@ -69,9 +73,10 @@ def assert_near(found, expected, error):
         assert (ours - theirs).abs().max() <= error * theirs.abs().max()
 
 
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 @pytest.mark.parametrize("kind", KINDS)
-def test_float32_agrees_with_double_precision(kind):
-    conv, x = make(*KINDS[kind])
+def test_float32_agrees_with_double_precision(kind, layout):
+    conv, x = make(*KINDS[kind], layout=layout)
     found = computed(conv, x)
     assert {each.dtype for each in found} == {torch.float32}
     assert_near(found, computed(conv, x, exact=True), 2e-5)
@@ -93,19 +98,14 @@ def test_any_shape_agrees_with_double_precision(seed, batch, channels, out_chann
     assert_near(computed(conv, x), computed(conv, x, exact=True), 5e-5)
 
 
-ALL = ["winograd", "winograd", "winograd_weight_gradient"]  # the output and both gradients
+ALL = ["convolve_by_winograd", "convolve_by_winograd", "winograd_weight_gradient"]  # the output and both gradients
 
 
 def test_only_large_images_go_through_winograds(calls):
-    for kind in KINDS.keys() - {"large", "without bias"}:
-        computed(*make(*KINDS[kind]))
+    for kind in (KINDS | UNUSUAL).keys() - {"large", "without bias"}:
+        computed(*make(*(KINDS | UNUSUAL)[kind]))
         assert not calls, kind
-    conv, x = make(*KINDS["large"])
-    conv.winograd = False
-    computed(conv, x)
-    assert not calls
-    conv.winograd = True
-    computed(conv, x)
+    computed(*make(*KINDS["large"]))
     assert calls == ALL
 
 
@@ -132,10 +132,10 @@ def test_evaluation_and_other_dtypes_are_torchs_own():
 
 
 @pytest.mark.parametrize("capabilities", [WITHOUT_MATRIX_UNITS, WITH_MATRIX_UNITS])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *UNUSUAL])
 def test_bfloat16_rounds_gradients_only(kind, capabilities, units):
     units(capabilities)
-    conv, x = make(*KINDS[kind])
+    conv, x = make(*(KINDS | UNUSUAL)[kind])
     with torch.autocast("cpu", torch.bfloat16):
         found = computed(conv, x)
     expected = computed(conv, x, exact=True)
@@ -144,19 +144,55 @@ def test_bfloat16_rounds_gradients_only(kind, capabilities, units):
     assert_near(found[1:], expected[1:], 1e-2)
 
 
-def test_only_gradients_that_are_needed_are_computed(units):
-    units(WITHOUT_MATRIX_UNITS)
-    conv, x = make(*KINDS["large"])
+@pytest.mark.parametrize(
+    "change", [{"padding_mode": "reflect"}, {"padding": "same"}, {"padding": 0}, {"padding": 2, "dilation": 2}]
+)
+def test_what_fganet_does_not_have_is_as_torchs_own(change, calls):
+    conv, x = make(LARGE[0] | change, LARGE[1])
+    assert torch.equal(conv(x), nn.Conv2d.forward(conv, x))
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x).sum().backward()
+    assert not calls
+    one, x = make(*LARGE)
+    assert torch.equal(one(x[0]), nn.Conv2d.forward(one, x[0]))  # an image that is no batch
+
+
+def test_only_gradients_that_are_wanted_are_computed(calls):
+    conv, x = make(*LARGE)
     conv.weight.requires_grad_(False)
-    for dtype in (torch.float32, torch.bfloat16):
-        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
-            conv(x).sum().backward()  # of the image, none either
-            assert conv.weight.grad is None and x.grad is None
-            image = x.clone().requires_grad_()
-            conv(image).sum().backward()
-            assert conv.weight.grad is None and image.grad is not None
+    image = x.clone().requires_grad_()
+    conv(image).sum().backward()
+    assert conv.weight.grad is None and calls == ALL[:2]
+    calls.clear()
+    conv.weight.requires_grad_(True)
+    conv(x).sum().backward()
+    assert calls == [ALL[0], ALL[2]]
     with torch.no_grad():
         assert not conv(x).requires_grad
+    way = convolutions._Way(conv, False, False, torch.bfloat16)
+    for each in ((True, False), (False, True)):
+        gradients = way.gradients(torch.randn(2, 21, 34, 30), x, conv.weight.detach(), each)
+        assert [gradient is not None for gradient in gradients] == list(each)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_output_may_be_written_into_and_steps_checkpointed(dtype):
+    conv, x = make(*LARGE)
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        expected, error = computed(conv, x, exact=True), 2e-5 if dtype == torch.float32 else 1e-2
+        for computes in (
+            lambda image: conv(image).mul_(2),
+            lambda image: 2 * checkpoint(conv, image, use_reentrant=False),
+            lambda image: 2 * checkpoint(conv, image, use_reentrant=True),
+        ):
+            conv.zero_grad()
+            image = x.clone().requires_grad_()
+            out = computes(image)
+            torch.manual_seed(1)
+            (out.double() * torch.randn(out.shape).double()).sum().backward()
+            found = (out.detach() / 2, image.grad / 2, conv.weight.grad / 2, conv.bias.grad / 2)
+            assert_near(found[:1], expected[:1], 2e-5)
+            assert_near(found[1:], expected[1:], error)
 
 
 def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(monkeypatch):

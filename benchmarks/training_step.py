@@ -33,10 +33,10 @@ def main(widths: str, batch: str, size: str, steps: str = "5") -> None:
     """Print the table."""
     keep_freed_memory()
     torch.manual_seed(0)
-    images, labels = torch.randn(int(batch), 1, int(size), int(size)), torch.rand(int(batch), 1, int(size), int(size))
-    calls = {
-        name: step([int(each) for each in widths.split(",")], images, labels > 0.98, *way) for name, way in WAYS.items()
-    }
+    shape = (int(batch), 1, int(size), int(size))
+    images, labels = torch.randn(shape), (torch.rand(shape) > 0.98).float()
+    features = [int(each) for each in widths.split(",")]
+    calls = {name: step(features, images, labels, *way) for name, way in WAYS.items()}
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(int(steps) + 1):
         for name, call in calls.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset_conversion.frame import Frame
 from dataset_conversion.manifest import read_manifest
 from dataset_conversion.sequences import assign_cases, assign_patients, assign_sequences
-from dataset_conversion.sources import find_frames
+from dataset_conversion.sources import check_source, find_frames, skipped_files
 from dataset_conversion.splits import check_leak, make_folds
 from dataset_conversion.target import describe_stale, find_target
 from dataset_conversion.truth import assign_times
@@ -22,7 +22,7 @@ from dataset_conversion.writing import (
     write_frames_csv,
 )
 from nnunet_fganet.files import check_outside, written_beside
-from nnunet_fganet.frames.report import describe_collimation, write_collimation_report
+from nnunet_fganet.frames.report import describe_collimation, describe_skipped, write_collimation_report
 from nnunet_fganet.frames.workers import default_workers, map_with_progress
 
 _FEW_FRAMES = 10
@@ -92,6 +92,7 @@ def convert(options: ConversionOptions) -> Conversion:
     OSError
         Writing failed.
     """
+    check_source(options.source, is_listed=options.manifest is not None)
     sources = [path for path in (options.source, options.groups, options.manifest) if path is not None]
     target = find_target(options.out, options.dataset_id, options.name, options.force, sources)
     replaced = target.exists()
@@ -115,6 +116,8 @@ def convert(options: ConversionOptions) -> Conversion:
         write_frames_csv(folder, frames, written)
         write_collimation_report(folder, [frame.case for frame in frames], [result.removed for result in written])
     report = _report(frames, written)
+    if options.manifest is None:
+        report += describe_skipped(skipped_files(frames))
     return Conversion(target, report + describe_stale(target) if replaced else report)
 
 

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-SPLITS = ("train", "test")
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "train"),  # our folds are made of all frames for training
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+"""Splits by what folders and tables call them."""
 
 
 @dataclass(frozen=True)

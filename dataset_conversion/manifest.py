@@ -16,7 +16,8 @@ def read_manifest(path: Path, source: Path) -> list[Frame]:
     ----------
     path
         CSV with the columns ``image`` and ``mask`` (paths relative to ``source``), and any of ``sequence``,
-        ``patient``, ``split`` (train or test; train where empty), ``spacing_mm`` and ``time_s``.
+        ``patient``, ``split`` (one of :data:`.frame.SPLITS`; where empty, what the folders say, else train),
+        ``spacing_mm`` and ``time_s``.
     source
         The folder that all paths lie in.
 
@@ -48,9 +49,10 @@ def _read_row(path: Path, source: Path, row: dict[str, str]) -> Frame:
     image = _resolve(path, source, row["image"], "image")
     mask = _resolve(path, source, row["mask"], "mask")
     place = describe_place(image, source)
-    split = row.get("split", "").lower() or place["split"]
-    if split not in SPLITS:
-        raise InputError(f"{path} has the split {row['split']!r} for {row['image']}: use train or test.")
+    given = row.get("split", "").lower()
+    if given and given not in SPLITS:
+        raise InputError(f"{path} has the split {row['split']!r} for {row['image']}: use one of {', '.join(SPLITS)}.")
+    split = SPLITS[given] if given else place["split"]
     known = {key: row.get(key, "") for key in ("sequence", "patient", "spacing_mm", "time_s")}
     return Frame(image, mask, **(place | {"split": split}), **known)  # type: ignore[arg-type]
 

@@ -12,7 +12,6 @@ from nnunet_fganet.frames.reading import is_image
 
 _IMAGES = "images"
 _MASKS = ("masks", "labels")
-_VALIDATION = ("val", "valid", "validation")  # part of the split train: our folds are made of all its frames
 
 
 def find_frames(source: Path) -> list[Frame]:
@@ -27,8 +26,7 @@ def find_frames(source: Path) -> list[Frame]:
     InputError
         No frames, a mask or an image (or the whole folder of them) is missing, or two files of one name.
     """
-    if not source.is_dir():
-        raise InputError(f"{source} is no folder: give the folder that holds frames and masks.")
+    check_source(source, is_listed=False)
     frames: list[Frame] = []
     image_folders, mask_folders = _find_folders(source)
     for images in image_folders:
@@ -45,12 +43,31 @@ def find_frames(source: Path) -> list[Frame]:
     return sorted(frames, key=lambda frame: frame.source)
 
 
+def check_source(source: Path, is_listed: bool) -> None:
+    """Raise InputError where there is no such folder, or where it is nnU-Net's and no manifest lists its frames."""
+    if not source.is_dir():
+        raise InputError(f"{source} is no folder: give the folder that holds frames and masks.")
+    if not is_listed and (source / "dataset.json").is_file() and (source / "imagesTr").is_dir():
+        raise InputError(
+            f"{source} is a data set of nnU-Net already: plan it with fganet plan (in $nnUNet_raw, grey frames of one "
+            "channel), or list its frames in a table given by --manifest."
+        )
+
+
+def skipped_files(frames: Iterable[Frame]) -> list[Path]:
+    """Files beside frames and masks that are neither images nor Labelme's."""
+    folders = {path.parent for frame in frames for path in (frame.image, frame.mask)}
+    files = [path for folder in sorted(folders) for path in folder.iterdir() if path.is_file()]
+    return [path for path in files if not (is_image(path) or _is_json(path))]
+
+
 def describe_place(path: Path, source: Path) -> dict[str, object]:
     """``source``, ``split`` and ``folders`` of a frame, from where its file lies."""
     relative = Path(os.path.relpath(path, source))
     parents = [part for part in relative.parts[:-1] if part.lower() != _IMAGES]
-    split = next((part.lower() for part in parents if part.lower() in SPLITS), SPLITS[0])
-    folders = tuple(part for part in parents if part.lower() not in (*SPLITS, *_VALIDATION))
+    splits = {SPLITS[part.lower()] for part in parents if part.lower() in SPLITS}
+    split = "test" if "test" in splits else "train"
+    folders = tuple(part for part in parents if part.lower() not in SPLITS)
     return {"source": relative.as_posix(), "split": split, "folders": folders}
 
 

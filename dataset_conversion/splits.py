@@ -52,9 +52,12 @@ def make_folds(frames: Sequence[Frame]) -> list[Fold]:
     groups = [frame.group for frame in training]
     names = sorted(set(groups))
     if len(names) < FOLDS:
+        kind = "patients" if training and training[0].patient else "sequences"
         raise InputError(
-            f"{len(names)} sequences or patients to train on ({', '.join(names[:FOLDS])}) cannot make {FOLDS} folds: "
-            f"add data, or tell sequences apart by --sequence-pattern, --groups or --manifest."
+            f"{FOLDS} folds need frames of at least {FOLDS} {kind}, and the {len(training)} to train on "
+            f"({', '.join(cases[:3])}{', ...' if len(cases) > 3 else ''}) are of {len(names)} ({', '.join(names)}): "
+            "add data, or say which frames belong together by --sequence-pattern, --groups or --manifest (else folders "
+            "say so, or file names up to their last number)."
         )
     folds = [
         {"train": [cases[i] for i in train], "val": [cases[i] for i in validation]}

@@ -50,7 +50,7 @@ def find_target(out: Path | None, dataset_id: int, name: str, force: bool, sourc
     target = folder / f"Dataset{dataset_id:03d}_{name}"
     others = [_nnunet_folder(variable) for variable in _MADE_FROM_RAW] if _is_in_nnunet(target) else []
     _check_id(target, [folder, *(other for other in others if other is not None)])
-    check_replaceable(target, force, is_converted, _OURS, sources)
+    check_replaceable(target, force, is_converted, _OURS, sources, "choose another --id and --name")
     return target
 
 

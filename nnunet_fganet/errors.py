@@ -17,3 +17,15 @@ def describe_os_error(error: OSError) -> str:
         return f"the disk is full ({error.filename or 'while writing'}): free some space, then run it again."
     where = "" if error.filename is None else f"{error.filename}: "
     return f"{where}{error.strerror or ' '.join(str(error).split()) or type(error).__name__}."
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Whether Python, numpy or torch did not get the memory that it asked for; torch has none for it on CPUs."""
+    return isinstance(error, MemoryError) or any(
+        words in str(error) for words in ("can't allocate memory", "out of memory")
+    )
+
+
+def is_of_another_network(error: Exception) -> bool:
+    """Whether torch refused weights because the network has others; it has no exception of its own for that."""
+    return "loading state_dict" in str(error)

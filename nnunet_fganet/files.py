@@ -11,7 +11,12 @@ from nnunet_fganet.errors import InputError
 
 
 def check_replaceable(
-    target: Path, force: bool, is_ours: Callable[[Path], bool], what: str, sources: Iterable[Path] = ()
+    target: Path,
+    force: bool,
+    is_ours: Callable[[Path], bool],
+    what: str,
+    sources: Iterable[Path] = (),
+    elsewhere: str = "name another place",
 ) -> None:
     """Raise unless a folder may be written to ``target`` without taking anything from the user.
 
@@ -30,6 +35,8 @@ def check_replaceable(
         An earlier result in words, for the message, and what tells it.
     sources
         Files and folders that are read.
+    elsewhere
+        How to have the folder made somewhere else, for the message.
 
     Raises
     ------
@@ -46,7 +53,7 @@ def check_replaceable(
     if not is_ours(target):
         raise InputError(f"{target} is no {what}, and is not replaced: choose another place, or move it away.")
     if not force:
-        raise InputError(f"{target} exists already: name another place, or replace it with --force.")
+        raise InputError(f"{target} exists already: {elsewhere}, or replace it with --force.")
 
 
 def check_outside(target: Path, sources: Iterable[Path]) -> None:
@@ -77,12 +84,13 @@ def written_beside(target: Path, overwrite: bool = False) -> Iterator[Path]:
     Raises
     ------
     InputError
-        ``target`` exists and ``overwrite`` is false, it was made or changed while the body ran, or it is the current
-        folder or one above.
+        ``target`` exists and ``overwrite`` is false, it was made or changed while the body ran, it is the current
+        folder or one above, or neither a file nor a folder.
     """
     resolved = target.resolve()
     if Path.cwd().is_relative_to(resolved):
         raise InputError(f"{target} is the current folder or one above, which cannot be replaced: name another.")
+    _check_regular(resolved)
     resolved.parent.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(resolved)
     if resolved.exists() and not overwrite:
@@ -169,12 +177,27 @@ def check_new_file(path: Path, force: bool) -> None:
     Raises
     ------
     InputError
-        ``path`` is a folder, which is never replaced, or exists and ``force`` is false.
+        ``path`` is a folder or a device, which are never replaced, or exists and ``force`` is false.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file to write.")
+    _check_regular(path)
     if path.exists() and not force:
         raise InputError(f"{path} exists already: name another file, or replace it with --force.")
+
+
+def _check_regular(path: Path) -> None:
+    """Raise InputError for what no result may replace: a device (``/dev/null``), a pipe, a socket."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise InputError(f"{path} is a device or a pipe, which is never replaced: name a file to write.")
+
+
+def check_not_read(outputs: Iterable[Path | None], sources: Iterable[Path]) -> None:
+    """Raise InputError where a file that is to be written is one of ``sources``, which are read."""
+    read = {source.resolve() for source in sources}
+    for path in outputs:
+        if path is not None and path.resolve() in read:
+            raise InputError(f"{path} is read: name another file for the result.")
 
 
 def check_new_files(outputs: Mapping[str, Path | None], force: bool) -> None:
@@ -189,9 +212,14 @@ def check_new_files(outputs: Mapping[str, Path | None], force: bool) -> None:
     for option, path in outputs.items():
         if path is None:
             continue
-        earlier = options.setdefault(path.resolve(), option)
+        try:
+            earlier = options.setdefault(path.resolve(), option)
+        except RuntimeError:  # of Python before 3.13
+            raise InputError(f"{path} is a link that leads to itself: name another file.") from None
         if earlier != option:
             raise InputError(f"{earlier} and {option} both name {path}: name two files.")
         check_new_file(path, force)
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}.")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"{path}: nothing can be written to the folder {path.parent}.")

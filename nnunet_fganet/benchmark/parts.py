@@ -59,7 +59,7 @@ def time_by_part(
 
     handles = []
     for child in module.modules():
-        part = parts.get(type(child))
+        part = next((parts[kind] for kind in type(child).__mro__ if kind in parts), None)
         if part is not None:
             handles.append(child.register_forward_pre_hook(lambda *_, part=part: enter(part)))
             handles.append(child.register_forward_hook(lambda *_: leave()))

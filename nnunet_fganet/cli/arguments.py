@@ -1,6 +1,7 @@
 """Types of command-line arguments."""
 
 import argparse
+import math
 
 
 def positive_integer(text: str) -> int:
@@ -11,6 +12,17 @@ def positive_integer(text: str) -> int:
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return number
+
+
+def positive_number(text: str) -> float:
+    """Read a finite number above 0, for ``type=`` of an argument."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
     return number
 
 

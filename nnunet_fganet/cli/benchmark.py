@@ -16,7 +16,7 @@ from nnunet_fganet.cli.arguments import positive_integer
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import check_new_files, written_beside
 from nnunet_fganet.inference.prepared import optimize_for_inference
-from nnunet_fganet.precision import describe_cpu
+from nnunet_fganet.precision import compute_dtypes, describe_cpu
 
 FRAME_SIZES = [256, 512, 1024]
 PATCH_SIZES = [256]
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, printing each row when it is known, then write the files."""
+    """Measure, printing each row when it is known, write the files, then print where a frame's time goes."""
     sizes = arguments.size or (PATCH_SIZES if arguments.train else FRAME_SIZES)
     _check(sizes, arguments)
     machine = machine_description(arguments.device)
@@ -56,16 +56,16 @@ def run(arguments: argparse.Namespace) -> None:
     for row in measured:
         print(table_line(row), flush=True)
         rows.append(row)
-    if not arguments.train and arguments.device == "cuda":
-        _print_kernels(sizes[-1])
-    elif not arguments.train:
-        _print_parts(sizes[-1])
     if arguments.json is not None:
         with written_beside(arguments.json, overwrite=arguments.force) as partial:
             write_json(rows, partial)
     if arguments.plot is not None:
         with written_beside(arguments.plot, overwrite=arguments.force) as partial:
             plot_rows(rows, machine, partial, arguments.plot.suffix[1:])
+    if not arguments.train and arguments.device == "cuda":
+        _print_kernels(sizes[-1])
+    elif not arguments.train:
+        _print_parts(sizes[-1])
 
 
 def machine_description(device: str) -> str:
@@ -79,6 +79,10 @@ def _check(sizes: list[int], arguments: argparse.Namespace) -> None:
     for size in sizes:
         if size < SMALLEST_SIZE:
             raise InputError(f"--size is {size}: give at least {SMALLEST_SIZE}.")
+    try:
+        compute_dtypes()
+    except ValueError as error:
+        raise InputError(f"{error}.") from None
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: torch finds no GPU here; leave the option out to measure the CPU.")
     check_new_files({"--json": arguments.json, "--plot": arguments.plot}, arguments.force)

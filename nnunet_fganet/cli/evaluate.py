@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_fganet.cli.arguments import positive_integer
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
-from nnunet_fganet.evaluation.folders import EvaluationOptions, evaluate_folders, find_frames
+from nnunet_fganet.evaluation.folders import EvaluationOptions, FoundFrames, evaluate_folders, find_frames
 from nnunet_fganet.evaluation.record import GROUPINGS
 from nnunet_fganet.evaluation.report import table_of, write_csv, write_json
 from nnunet_fganet.evaluation.summary import Summary, check_groups, paired_differences, summarise
-from nnunet_fganet.files import check_new_files, written_beside
+from nnunet_fganet.files import check_new_files, check_not_read, written_beside
 from nnunet_fganet.frames.workers import default_workers
 
 
@@ -48,11 +49,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Evaluate, print the table and write the files, then compare with the other predictions."""
     check_new_files({"--csv": arguments.csv, "--json": arguments.json}, arguments.force)
     options = EvaluationOptions(**{name: getattr(arguments, name) for name in EvaluationOptions.__dataclass_fields__})
+    # What is missing is found before all is measured.
+    found = find_frames(options)
+    check_not_read((arguments.csv, arguments.json), found.files)
     of_other = None
-    if arguments.against is not None:  # what it lacks is found before all is measured
+    if arguments.against is not None:
         of_other = replace(options, predictions=arguments.against, probabilities=None)
-        check_groups(find_frames(options).groups.values())
-        find_frames(of_other)
+        check_groups(found.groups.values())
+        _check_other(find_frames(of_other), found, arguments)
     evaluation = evaluate_folders(options)
     summary = summarise(evaluation.measured, evaluation.groups)
     has_intervals = summary.groups >= FEWEST_GROUPS
@@ -62,6 +66,7 @@ def run(arguments: argparse.Namespace) -> None:
     notes = list(evaluation.notes)
     if not has_intervals:
         notes.append(f"All frames are of one {arguments.by}: no intervals, which need at least {FEWEST_GROUPS}.")
+    print("\n" + "\n".join(notes))
     if arguments.csv is not None:
         with written_beside(arguments.csv, overwrite=arguments.force) as partial:
             write_csv(partial, evaluation)
@@ -70,9 +75,20 @@ def run(arguments: argparse.Namespace) -> None:
         other = evaluate_folders(of_other)
         difference = paired_differences(evaluation.measured, other.measured, evaluation.groups)
         print(f"\n{arguments.predictions} minus {arguments.against}\n\n{table_of(difference)}")
-        notes += [f"{arguments.against}: {note}" for note in other.notes if note not in notes]
-        _write_summary(arguments, summary, notes, difference)
-    print("\n" + "\n".join(notes))
+        of_others = [f"{arguments.against}: {note}" for note in other.notes if note not in notes]
+        if of_others:
+            print("\n" + "\n".join(of_others))
+        _write_summary(arguments, summary, notes + of_others, difference)
+
+
+def _check_other(other: FoundFrames, found: FoundFrames, arguments: argparse.Namespace) -> None:
+    """Raise InputError where the other predictions cannot be compared, or would be replaced by a result."""
+    check_not_read((arguments.csv, arguments.json), other.files)
+    if other.class_names != found.class_names:
+        raise InputError(
+            f"{arguments.against} has the classes {', '.join(sorted(other.class_names))}, and {arguments.predictions} "
+            f"has {', '.join(sorted(found.class_names))}: give predictions of one data set."
+        )
 
 
 def _write_summary(

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from nnunet_fganet import __version__
-from nnunet_fganet.errors import InputError, describe_os_error
+from nnunet_fganet.errors import InputError, describe_os_error, is_lack_of_memory
 
 # Subcommand -> what it does, in one line. Each is a module of this package (with "_" for "-")
 # that is imported only when it is called, so that ``fganet --help`` answers at once.
@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_BROKEN_PIPE
     except OSError as error:
         return _fail(describe_os_error(error))
+    except (MemoryError, RuntimeError) as error:
+        if not is_lack_of_memory(error):
+            raise
+        return _fail("there is not enough memory for this: give smaller frames, patches or batches, or fewer workers.")
     return 0
 
 

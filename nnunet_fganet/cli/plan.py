@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from nnunet_fganet.cli.arguments import positive_integer
+from nnunet_fganet.cli.arguments import positive_integer, positive_number
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.planning.planner import PAPER_GPU_MEMORY_GB, PLANS_NAME, PlanningOptions
 from nnunet_fganet.precision import PRECISIONS
@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=positive_integer, help="patches a step (default 8, fewer where the memory forbids it)"
     )
     data.add_argument(
-        "--gpu-memory", type=float, default=PAPER_GPU_MEMORY_GB, metavar="GB", help="memory to plan for (default 24)"
+        "--gpu-memory",
+        type=positive_number,
+        default=PAPER_GPU_MEMORY_GB,
+        metavar="GB",
+        help="memory to plan for (default 24)",
     )
 
     training = parser.add_argument_group("training")
@@ -58,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     network = parser.add_argument_group("network")
     network.add_argument(
         "--widths",
-        type=int,
+        type=positive_integer,
         nargs="+",
         dest="features_per_stage",
         help="encoder widths (default 32 64 128 256 512 512)",

@@ -1,6 +1,6 @@
 """A whole comparison: check, plan, train what is not trained, measure, write the tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from nnunet_fganet.comparison.record import (
     plans_name_of,
 )
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
-from nnunet_fganet.comparison.scores import measure_run, score_entries
+from nnunet_fganet.comparison.scores import Measured, measure_run, score_entries
 from nnunet_fganet.comparison.training import Failure, Trainings, train_all
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
@@ -138,7 +138,10 @@ def run_comparison(
         )
         _check_disk(trainings, dataset, configurations)
         failures = train_all(trainings, (lock,))
-        _report(trainings, dataset, options, terms, paper, groups, failures)
+        measured, not_measured = _measure(trainings, dataset, options.workers, {each.run.entry for each in failures})
+        failures += not_measured
+        if measured:
+            _report(trainings, dataset, options, terms, paper, groups, measured, failures)
     if failures:
         raise InputError(
             f"{len(failures)} of {len(trainings.runs)} trainings failed ({'; '.join(map(str, failures))}): mend that "
@@ -204,6 +207,27 @@ def _check_disk(trainings: Trainings, dataset: PlannedDataset, configurations: d
     check_disk(trainings.folder.root, bytes_needed)
 
 
+def _measure(
+    trainings: Trainings, dataset: PlannedDataset, workers: int, failed: Set[Entry]
+) -> tuple[dict[Run, Measured], list[Failure]]:
+    """Measure all runs of the entries that have not failed; an entry of which one cannot be measured is left out."""
+    measured, failures = {}, []
+    for number, run in enumerate(run for run in trainings.runs if run.entry not in failed):
+        if number == 0:
+            print("\nMeasuring the predictions", flush=True)
+        try:
+            measured[run] = measure_run(trainings.folder, run, dataset, workers)
+        except InputError as error:
+            fold, validation = trainings.folder.fold(run), trainings.folder.validation(run)
+            if str(validation) not in str(error):  # a label: no network can be measured by it
+                raise
+            sentence = str(error).rstrip(".")
+            way_out = f"remove {validation} to have them predicted anew, or {fold} to train anew"
+            failures.append(Failure(run, f"its predictions cannot be measured: {sentence} ({way_out})"))
+    failed = failed | {failure.run.entry for failure in failures}
+    return {run: frames for run, frames in measured.items() if run.entry not in failed}, failures
+
+
 def _report(
     trainings: Trainings,
     dataset: PlannedDataset,
@@ -211,16 +235,11 @@ def _report(
     terms: dict[str, Any],
     paper: Sequence[PaperRow],
     groups: dict[str, str],
+    measured: dict[Run, Measured],
     failures: Sequence[Failure],
 ) -> None:
-    """Measure what there is, print the page and write it; entries that lack a training are left out."""
-    folder = trainings.folder
-    failed = {failure.run.entry for failure in failures}
-    runs = [run for run in trainings.runs if run.entry not in failed]
-    if not runs:
-        return
-    print("\nMeasuring the predictions", flush=True)
-    measured = {run: measure_run(folder, run, dataset, options.workers) for run in runs}
+    """Print the page of what was measured and write it; entries that lack a training are left out."""
+    folder, runs = trainings.folder, list(measured)
     first_runs: dict[str, Run] = {}
     for run in runs:
         first_runs.setdefault(run.entry.network, run)

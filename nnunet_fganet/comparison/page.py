@@ -45,7 +45,7 @@ class Findings:
     machine
         On which latencies were measured.
     missing
-        Sentences on trainings that failed.
+        Sentences on trainings that failed, or whose predictions cannot be measured.
     """
 
     kind: str
@@ -72,7 +72,7 @@ def notes_of(findings: Findings) -> list[str]:
             "networks may be another one. No figure of theirs, and no difference from one, is a result: their rows are "
             f"marked with {table.NOT_FLAT}.**"
         )
-    notes += [f"Missing, because the training failed: {sentence}" for sentence in findings.missing]
+    notes += [f"Missing: {sentence}" for sentence in findings.missing]
     notes.append(_note_on_seeds(len(findings.selection["seeds"])))
     groups = len(set(findings.groups.values()))
     if groups < 10:

@@ -64,18 +64,22 @@ class Trainings:
 
 @dataclass(frozen=True)
 class Failure:
-    """A training that ended with an error."""
+    """A training that ended with an error, or whose predictions cannot be measured."""
 
     run: Run
-    code: int
-    log: Path
+    why: str
 
     def __str__(self) -> str:
-        """One sentence's part: which run, and what its log ends with."""
-        with self.log.open(encoding="utf-8", errors="replace") as file:
-            written = deque((line.strip() for line in file if line.strip()), 1)
-        last = written[0] if written else "nothing"
-        return f"{self.run.title}: exit code {self.code}, see {self.log}, which ends with '{last}'"
+        """One sentence's part."""
+        return f"{self.run.title}: {self.why}"
+
+
+def failure_of_command(run: Run, code: int, log: Path) -> Failure:
+    """Name the exit code of nnU-Net's command, and what its log ends with."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        written = deque((line.strip() for line in file if line.strip()), 1)
+    last = written[0] if written else "nothing"
+    return Failure(run, f"exit code {code}, see {log}, which ends with '{last}'")
 
 
 def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failure]:
@@ -115,7 +119,7 @@ def train_all(trainings: Trainings, keep_open: Sequence[int] = ()) -> list[Failu
                 beside.append(took - sum(epochs))
             print(f"      {duration(took)}", flush=True)
             continue
-        failures.append(Failure(run, code, trainings.folder.log(run)))
+        failures.append(failure_of_command(run, code, trainings.folder.log(run)))
         print(f"      failed: {failures[-1]}", flush=True)
     return failures
 

@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.frame import FrameFigures, measure_frame
-from nnunet_fganet.evaluation.labels import WIRE_OR_NOT, DatasetLabels, find_labels
-from nnunet_fganet.evaluation.pairs import Pair, find_pairs, frames_of_fold
+from nnunet_fganet.evaluation.labels import DATASET_FILE, WIRE_OR_NOT, DatasetLabels, file_of_dataset, find_labels
+from nnunet_fganet.evaluation.pairs import SPLITS_FILE, Pair, find_pairs, frames_of_fold
 from nnunet_fganet.evaluation.probability import auc_error
 from nnunet_fganet.evaluation.record import find_record, groups_of, name_some, records_of
 from nnunet_fganet.frames.reading import read_frame
@@ -67,6 +67,22 @@ class FoundFrames:
     groups: dict[str, str]
     spacings: dict[str, float | None]
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that are read."""
+        label, prediction = self.pairs[0].label, self.pairs[0].prediction
+        folders = (label.parent, prediction.parent)
+        files = [folder / DATASET_FILE for folder in folders]
+        files += [file_of_dataset(label.parent, name) for name in (DATASET_FILE, SPLITS_FILE)]
+        files += [] if self.record is None else [self.record]
+        of_pairs = ((pair.label, pair.prediction, pair.probability) for pair in self.pairs)
+        return files + [file for of_pair in of_pairs for file in of_pair if file is not None]
+
+    @property
+    def class_names(self) -> set[str]:
+        """Names of the foreground classes."""
+        return {one.name for one in (self.labels or WIRE_OR_NOT).classes}
+
 
 def find_frames(options: EvaluationOptions) -> FoundFrames:
     """Find all frames and what is known of them, without reading a mask.
@@ -101,6 +117,8 @@ def evaluate_folders(options: EvaluationOptions) -> Evaluation:
     by_name = "sequence by file name, up to its last number"
     notes = [f"Grouping: {by_name if found.record is None else f'{options.by} by {found.record}'}."]
     if found.labels is None:
+        _check_one_class([pair.label for pair in found.pairs], options.labels)
+        _check_one_class([pair.prediction for pair in found.pairs], options.predictions)
         notes.append("No dataset.json beside the labels or the predictions: every value but 0 counts as wire.")
     notes += _notes_on_probabilities(measured, found.pairs, options.predictions)
     return Evaluation(measured, found.groups, notes)
@@ -157,15 +175,15 @@ def read_probabilities(path: Path, labels: DatasetLabels) -> npt.NDArray[np.floa
         raise InputError(f"{path} cannot be read as nnU-Net's probabilities ({error}): predict it again.") from None
     if probabilities.ndim == 4 and probabilities.shape[1] == 1:  # nnU-Net keeps an axis of length 1 for slices
         probabilities = probabilities[:, 0]
-    if probabilities.ndim != 3 or len(probabilities) not in labels.channels:
+    if probabilities.ndim != 3 or len(probabilities) not in labels.channels or not probabilities.size:
         raise InputError(
             f"{path} has probabilities of shape {probabilities.shape}, and the data set's labels ask for "
             f"({' or '.join(map(str, labels.channels))}, H, W): give those of this data set's network."
         )
-    probabilities = probabilities.astype(np.float32, copy=False)
-    if not (probabilities.min() >= 0 and probabilities.max() <= 1):  # false for what is not a number, too
+    are_numbers = probabilities.dtype.kind in "fiub"
+    if not (are_numbers and probabilities.min() >= 0 and probabilities.max() <= 1):  # false for NaN, too
         raise InputError(f"{path} has values outside 0 to 1, which are no probabilities: predict it again.")
-    return probabilities
+    return probabilities.astype(np.float32, copy=False)
 
 
 def _check_size(path: Path, shape: tuple[int, ...], label: Path, wanted: tuple[int, ...]) -> None:
@@ -177,7 +195,7 @@ def _check_size(path: Path, shape: tuple[int, ...], label: Path, wanted: tuple[i
 
 
 def _check_values(path: Path, mask: npt.NDArray[np.integer], labels: DatasetLabels, also: set[int]) -> None:
-    values = {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+    values = _values_of(mask)
     if labels.values is None:
         if len(values) > 2:
             raise InputError(
@@ -190,6 +208,20 @@ def _check_values(path: Path, mask: npt.NDArray[np.integer], labels: DatasetLabe
         raise InputError(
             f"{path} has the value {name_some([str(value) for value in unknown])}, which is no label of the data set "
             f"({', '.join(map(str, sorted(labels.values)))}): give masks as nnU-Net writes them."
+        )
+
+
+def _values_of(mask: npt.NDArray[np.integer]) -> set[int]:
+    return {int(value) for value in np.flatnonzero(np.bincount(mask.ravel()))}
+
+
+def _check_one_class(masks: list[Path], folder: Path) -> None:
+    """Raise InputError where masks of two values each have different ones: nobody knows whether they are one class."""
+    values = set().union(*(_values_of(read_frame(mask)) for mask in masks)) - {0}
+    if len(values) > 1:
+        raise InputError(
+            f"{folder} has masks of the values {name_some([str(value) for value in sorted(values)])}, and there is no "
+            "dataset.json that says what they mean: save all with one value, or put the data set's dataset.json there."
         )
 
 

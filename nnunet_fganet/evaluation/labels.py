@@ -54,6 +54,16 @@ class DatasetLabels:
 WIRE_OR_NOT = DatasetLabels((LabelClass("wire", (), channel=-1),), values=None, ignore=None, channels=(1, 2))
 
 
+def file_of_dataset(labels: Path, name: str) -> Path:
+    """Path of a file of the data set that a folder of labels belongs to, whether it is there or not.
+
+    It lies in the folder above; where ``labels`` is a link, that is the folder which holds the link or the one above
+    what it leads to.
+    """
+    above = labels.absolute().parent / name
+    return above if above.is_file() else labels.resolve().parent / name
+
+
 def find_labels(predictions: Path, labels: Path) -> DatasetLabels | None:
     """Read the classes from the ``dataset.json`` of the labels' data set, or from the one that nnU-Net predicts beside.
 
@@ -67,8 +77,8 @@ def find_labels(predictions: Path, labels: Path) -> DatasetLabels | None:
     InputError
         A file cannot be read, or they have different classes.
     """
-    candidates = [labels.resolve().parent, labels, predictions]
-    files = [folder / DATASET_FILE for folder in candidates if (folder / DATASET_FILE).is_file()]
+    candidates = [file_of_dataset(labels, DATASET_FILE), labels / DATASET_FILE, predictions / DATASET_FILE]
+    files = [file for file in candidates if file.is_file()]
     found = [read_labels(file) for file in files]
     for file, own in zip(files, found, strict=True):
         if _meaning(own) != _meaning(found[0]):
@@ -90,7 +100,7 @@ def read_labels(path: Path) -> DatasetLabels:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
         named = {name: _values(value) for name, value in document["labels"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         raise InputError(f"{path} has no labels as nnU-Net writes them: restore the data set's own file.") from None
     ignore = named.pop("ignore", (None,))[0]
     foreground = {name: values for name, values in named.items() if values != (0,)}
@@ -102,14 +112,17 @@ def read_labels(path: Path) -> DatasetLabels:
         number = len(channels)
     else:
         channels = {name: values[0] for name, values in foreground.items()}
-        number = len(every)
+        number = max(every) + 1
     classes = tuple(LabelClass(name, values, channels[name]) for name, values in foreground.items())
     return DatasetLabels(classes, every, ignore, (number,))
 
 
 def _values(value: Any) -> tuple[int, ...]:
     """Values of one entry, without repetition: nnU-Net's way to write a region of one label is [1, 1]."""
-    return tuple(sorted({int(one) for one in value})) if isinstance(value, list) else (int(value),)
+    values = {int(one) for one in value} if isinstance(value, list) else {int(value)}
+    if not values:
+        raise ValueError("a region without labels")
+    return tuple(sorted(values))
 
 
 def _meaning(labels: DatasetLabels) -> tuple[dict[str, tuple[int, ...]], int | None]:

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.evaluation.labels import DATASET_FILE
+from nnunet_fganet.evaluation.labels import DATASET_FILE, file_of_dataset
 from nnunet_fganet.evaluation.record import name_some
 from nnunet_fganet.frames.reading import is_image
 
 SPLITS_FILE = "splits_final.json"
 # What nnU-Net writes beside predictions, and never beside labels.
-_PREDICTION_FILES = ("predict_from_raw_data_args.json", "plans.json", "summary.json")
+_PREDICTION_FILES = ("predict_from_raw_data_args.json", "plans.json")
+_NNUNETS_SUMMARY, _ITS_KEY = "summary.json", "metric_per_case"  # users may call ours so, and write it anywhere
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,11 @@ def find_pairs(
         _check_complete(only, label_files, f"{labels} lacks", "label")
         label_files = {case: label_files[case] for case in only}
     _check_complete(label_files, prediction_files, f"{predictions} lacks predictions of", "predict them")
-    _check_complete(prediction_files, label_files, f"{labels} has no labels of", _way_out_of_extra(labels, only))
+    if only is None:
+        way_out = f"take these predictions out, or label them in {labels.name}"
+        _check_complete(prediction_files, label_files, f"{labels} has no labels of", way_out)
+    else:
+        _check_complete(prediction_files, label_files, f"not of the fold are, in {predictions},", "take them out")
     probability_files = _probabilities(predictions, probabilities, label_files)
     return [
         Pair(case, label_files[case], prediction_files[case], probability_files.get(case))
@@ -67,9 +72,11 @@ def find_pairs(
 def validation_frames(path: Path) -> list[list[str]] | None:
     """Validation frames of each fold of a ``splits_final.json``; None where it is missing or holds no folds."""
     try:
-        return [list(fold["val"]) for fold in json.loads(path.read_text(encoding="utf-8"))]
+        folds = [list(fold["val"]) for fold in json.loads(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    are_names = all(isinstance(case, str) for fold in folds for case in fold)
+    return folds if folds and are_names else None
 
 
 def frames_of_fold(labels: Path, fold: int) -> list[str]:
@@ -80,7 +87,7 @@ def frames_of_fold(labels: Path, fold: int) -> list[str]:
     InputError
         There is no such file or fold.
     """
-    path = labels.resolve().parent / SPLITS_FILE
+    path = file_of_dataset(labels, SPLITS_FILE)
     validation = validation_frames(path)
     if validation is None:
         raise InputError(f"--fold {fold}: {path} is missing or holds no folds as nnU-Net writes them.")
@@ -108,7 +115,14 @@ def _is_label_folder(folder: Path) -> bool:
 
 
 def _has_prediction_files(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _PREDICTION_FILES)
+    return any((folder / name).is_file() for name in _PREDICTION_FILES) or _has_nnunets_summary(folder)
+
+
+def _has_nnunets_summary(folder: Path) -> bool:
+    try:
+        return _ITS_KEY in json.loads((folder / _NNUNETS_SUMMARY).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _images(folder: Path) -> dict[str, Path]:
@@ -117,6 +131,8 @@ def _images(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not is_image(path):
             continue
+        if not _is_text(path.name):
+            raise InputError(f"{folder} has a file whose name is no UTF-8 ({path.name!a}): rename it.")
         if path.stem in files:
             raise InputError(f"{files[path.stem]} and {path.name} are two masks of one frame: take one of them out.")
         files[path.stem] = path
@@ -125,16 +141,19 @@ def _images(folder: Path) -> dict[str, Path]:
     return files
 
 
+def _is_text(name: str) -> bool:
+    """Whether a name can be written to files and terminals; names of other encodings come from other systems."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_complete(wanted: Collection[str], there: Collection[str], what: str, way_out: str) -> None:
     missing = [case for case in wanted if case not in there]
     if missing:
         raise InputError(f"{what} {len(missing)} of {len(wanted)} frames ({name_some(missing)}): {way_out}.")
-
-
-def _way_out_of_extra(labels: Path, only: Collection[str] | None) -> str:
-    if only is not None:
-        return "these predictions are not of the fold, take them out"
-    return f"take these predictions out, or label them in {labels.name}"
 
 
 def _probabilities(predictions: Path, given: Path | None, cases: Mapping[str, Path]) -> dict[str, Path]:

@@ -9,6 +9,7 @@ from dataset_conversion.sequences import sequence_of_name
 from dataset_conversion.tables import read_table
 from dataset_conversion.writing import FRAMES_FILE
 from nnunet_fganet.errors import InputError
+from nnunet_fganet.evaluation.labels import file_of_dataset
 
 GROUPINGS = ("sequence", "patient")
 
@@ -26,7 +27,7 @@ def find_record(labels: Path, given: Path | None) -> Path | None:
     """Find the record: the given file, or the one in the labels' data set; None without one."""
     if given is not None:
         return given
-    beside = labels.resolve().parent / FRAMES_FILE
+    beside = file_of_dataset(labels, FRAMES_FILE)
     return beside if beside.is_file() else None
 
 
@@ -77,12 +78,12 @@ def records_of(cases: Sequence[str], path: Path | None) -> dict[str, FrameRecord
 
 
 def groups_of(records: dict[str, FrameRecord], by: str, path: Path | None) -> dict[str, str]:
-    """Name the sequence, or the patient, of every frame.
+    """Name the sequence, or the patient, of every frame; a sequence's name that several patients have, with theirs.
 
     Raises
     ------
     InputError
-        It is not known of a frame.
+        It is not known of a frame, or the patient is not where several have a sequence of that name.
     """
     groups = {case: record.patient if by == "patient" else record.sequence for case, record in records.items()}
     unknown = [case for case, group in groups.items() if group is None]
@@ -92,7 +93,19 @@ def groups_of(records: dict[str, FrameRecord], by: str, path: Path | None) -> di
             f"--by {by}: {table} which {by} {name_some(unknown)} belongs to: name a table with --frames"
             f"{', or resample sequences' if by == 'patient' else ''}."
         )
-    return {case: group for case, group in groups.items() if group is not None}
+    named = {case: group for case, group in groups.items() if group is not None}
+    if by == "patient":
+        return named
+    patients: dict[str, set[str]] = {}
+    for case, sequence in named.items():
+        patients.setdefault(sequence, set()).update(filter(None, [records[case].patient]))
+    shared = {case for case, sequence in named.items() if len(patients[sequence]) > 1}
+    without = [case for case in shared if records[case].patient is None]
+    if without:
+        raise InputError(
+            f"{path} has sequences of one name in several patients, and no patient for {name_some(without)}: add it."
+        )
+    return {case: f"{records[case].patient}/{name}" if case in shared else name for case, name in named.items()}
 
 
 def name_some(names: Sequence[str], most: int = 5) -> str:

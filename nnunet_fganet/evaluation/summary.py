@@ -100,7 +100,7 @@ def summarise(measured: Mapping[str, Frames], groups: Mapping[str, str], seed: i
     Returns
     -------
     summary
-        Its intervals are not a number where there are fewer than two groups.
+        An interval is not a number where fewer than two groups have something to measure.
     """
     names, indices = _group_indices(measured, groups)
     resampled = {name: _resample(frames, indices, len(names), seed) for name, frames in measured.items()}
@@ -160,10 +160,8 @@ def _group_indices(measured: Mapping[str, Frames], groups: Mapping[str, str]) ->
 
 
 def _resample(frames: Frames, indices: Mapping[str, int], groups: int, seed: int) -> dict[str, Numbers]:
-    """Every metric of the data as they are, and of each resampling: shape (1 + resamplings,)."""
-    weights = resampling_weights(groups, seed=seed).astype(np.float64)
-    if groups < FEWEST_GROUPS:
-        weights = weights[:1]
+    """Every metric of the data as they are, of each resampling, of each group alone: (1 + resamplings + groups,)."""
+    weights = np.concatenate((resampling_weights(groups, seed=seed), np.eye(groups))).astype(np.float64)
     rows = [indices[frame.case] for frame in frames]
     values = [frame.values() for frame in frames]
 
@@ -213,12 +211,13 @@ def _summary(
     counted: Mapping[str, Mapping[str, int]],
 ) -> Summary:
     classes = {
-        name: {metric.key: _figure(figures[metric.key], counted[name][metric.key]) for metric in METRICS}
+        name: {metric.key: _figure(figures[metric.key], groups, counted[name][metric.key]) for metric in METRICS}
         for name, figures in resampled.items()
     }
     mean = {
         metric.key: _figure(
             _mean_of_known(np.stack([figures[metric.key] for figures in resampled.values()])),
+            groups,
             max(figures[metric.key].frames for figures in classes.values()),
         )
         for metric in METRICS
@@ -244,7 +243,13 @@ def _frames_that_count(frames: Frames) -> dict[str, int]:
     return {metric.key: number.get(metric.key, len(frames)) for metric in METRICS}
 
 
-def _figure(resampled: Numbers, frames: int) -> Figure:
-    value = float(resampled[0])
-    low, high = percentile_interval(resampled[1:])
+def _figure(resampled: Numbers, groups: int, frames: int) -> Figure:
+    """From what :func:`_resample` returns of one metric.
+
+    Where one group alone has a value by itself, nothing tells how others would differ: no interval.
+    """
+    value, alone = float(resampled[0]), resampled[-groups:]
+    low, high = percentile_interval(resampled[1:-groups])
+    if np.count_nonzero(~np.isnan(alone)) < FEWEST_GROUPS:
+        low = high = float("nan")
     return Figure(value, low, high, 0 if np.isnan(value) else frames)

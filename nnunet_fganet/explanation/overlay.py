@@ -75,7 +75,7 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
     middle = np.full(256, 0.5)
     bar = ListedColormap(blend(middle, np.linspace(0, 1, 256)))
     figure.colorbar(ScalarMappable(cmap=bar), ax=left, label="strength, relative", fraction=0.046, pad=0.02)
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)  # names of files may hold dollar signs
     pixels, outline = ("predicted", " Outline: the prediction.") if wire.any() else ("strongest", "")
     figure.supxlabel(
         f"Colour: where features of this layer are active that raise the wire logits of the {pixels} pixels.{outline}",
@@ -87,7 +87,7 @@ def write_explanation(path: Path, frame: npt.NDArray[np.integer], explanation: E
 
 def _show(axis: Axes, picture: npt.NDArray[np.float64], wire: npt.NDArray[np.bool_], title: str) -> None:
     axis.imshow(picture, interpolation="nearest")
-    if wire.any():
+    if wire.any() and min(wire.shape) > 1:  # no outline fits into a single row
         axis.contour(wire, levels=[0.5], colors=WIRE, linewidths=0.8)
     axis.set_title(title, fontsize=10)
     axis.set_axis_off()

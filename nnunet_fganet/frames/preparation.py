@@ -8,7 +8,7 @@ from nnunet_fganet.errors import InputError
 from nnunet_fganet.files import check_replaceable, written_beside
 from nnunet_fganet.frames.collimation import clean_border
 from nnunet_fganet.frames.reading import IMAGE_ENDINGS, is_image, read_frame
-from nnunet_fganet.frames.report import REPORT_FILE, describe_collimation, write_collimation_report
+from nnunet_fganet.frames.report import REPORT_FILE, describe_collimation, describe_skipped, write_collimation_report
 from nnunet_fganet.frames.workers import map_with_progress
 from nnunet_fganet.frames.writing import write_png
 
@@ -31,7 +31,7 @@ def prepare_frames(source: Path, target: Path, workers: int, force: bool) -> str
     Returns
     -------
     report
-        One sentence on what was set to zero.
+        Sentences on what was set to zero, and on files that were skipped.
 
     Raises
     ------
@@ -47,7 +47,9 @@ def prepare_frames(source: Path, target: Path, workers: int, force: bool) -> str
         folder.mkdir()
         removed = map_with_progress(partial(_prepare, folder=folder), frames, workers, "prepare")
         write_collimation_report(folder, names, removed)
-    return describe_collimation(removed)
+    beside = source.iterdir() if source.is_dir() else ()
+    skipped = [path for path in beside if path.is_file() and not is_image(path)]
+    return "\n".join([describe_collimation(removed), *describe_skipped(skipped)])
 
 
 def _prepare(path: Path, folder: Path) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from nnunet_fganet.errors import InputError
@@ -71,12 +71,15 @@ def decode_pixels(content: bytes, path: Path) -> NDArray[np.integer]:
             inverted = image.mode.startswith("I") and _is_white_zero(image)
             image.load()
             pixels = _to_array(image, deep_colour, content)
-    except Exception as error:  # decoders of damaged files raise nearly everything
+    except UnidentifiedImageError:
         raise InputError(
-            f"{path} is damaged or no PNG, JPEG, TIFF or BMP image ({error}): replace it or take it out."
+            f"{path} is damaged or no PNG, JPEG, TIFF or BMP image: replace it, or save its frames as PNG "
+            "(docs/data.md tells how)."
         ) from None
+    except Exception as error:  # decoders of damaged files raise nearly everything
+        raise InputError(f"{path} is damaged ({error}): replace it or take it out.") from None
     if pages > 1:
-        raise InputError(f"{path} holds {pages} images: save each frame as a file of its own.")
+        raise InputError(f"{path} holds {pages} images: save each frame as a file of its own (docs/data.md tells how).")
     if inverted:
         raise InputError(f"{path} is a 16-bit TIFF whose zero is white: save it with black as zero, or as PNG.")
     if pixels is None:

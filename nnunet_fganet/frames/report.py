@@ -1,10 +1,12 @@
-"""Says what :func:`nnunet_fganet.frames.collimation.clean_border` removed."""
+"""Says what :func:`nnunet_fganet.frames.collimation.clean_border` removed, and which files were skipped."""
 
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 REPORT_FILE = "collimation.csv"
+_OF_THE_SYSTEM = ("thumbs.db", "desktop.ini")
 
 
 def write_collimation_report(folder: Path, cases: Sequence[str], removed: Sequence[float]) -> None:
@@ -24,3 +26,11 @@ def describe_collimation(removed: Sequence[float]) -> str:
         f"Collimation: borders set to zero in {len(found)} of {len(removed)} frames, "
         f"{min(found):.1%} to {max(found):.1%} of their pixels ({REPORT_FILE} lists them)."
     )
+
+
+def describe_skipped(files: Iterable[Path]) -> list[str]:
+    """A sentence on ``files`` that lie beside frames and are of no kind that is read; none without such files."""
+    shown = [file for file in files if not file.name.startswith(".") and file.name.lower() not in _OF_THE_SYSTEM]
+    kinds = Counter(file.suffix.lower() or file.name for file in shown)
+    counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    return [f"Skipped, because they are no PNG, JPEG, TIFF or BMP files: {counted}."] if kinds else []

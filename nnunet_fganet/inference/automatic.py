@@ -45,7 +45,7 @@ class AutomaticInference:
         That is in training (of any layer: Monte-Carlo dropout), with gradients or deep supervision, while
         a graph is recorded, on GPUs without Triton, and while somebody listens to its layers (hooks).
         """
-        if network.training:
+        if network.training or torch.is_grad_enabled():
             self._forget()
             return None
         if not self._applies(network, x):
@@ -88,8 +88,7 @@ class AutomaticInference:
     def _applies(network: FGANet, x: torch.Tensor) -> bool:
         if x.device.type not in _KEPT:
             return False
-        recording = torch.is_grad_enabled() or torch.jit.is_tracing()
-        if recording or x.dtype != torch.float32 or network.decoder.deep_supervision:
+        if torch.jit.is_tracing() or x.dtype != torch.float32 or network.decoder.deep_supervision:
             return False
         if x.device.type != "cpu" and not runs_kernels(x.device, _compute_dtype(network, x.device.type)):
             return False

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_fganet.errors import InputError
+from nnunet_fganet.errors import InputError, is_of_another_network
 
 CHECKPOINT = "checkpoint_final.pth"
 _BESIDE_THE_FOLDS = ("plans.json", "dataset.json")
@@ -46,11 +46,7 @@ def load_model(folder: Path, fold: int | str = 0, device: str = "cpu") -> nnUNet
         try:
             predictor.initialize_from_trained_model_folder(str(folder), (fold,), CHECKPOINT)
         except Exception as error:  # damaged files, unknown trainers and weights of other networks raise nearly all
-            reason = str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
-            raise InputError(
-                f"{folder}, fold {fold}, cannot be loaded ({reason}): see whether the training ended well, "
-                "and whether fganet doctor finds its trainer."
-            ) from error
+            raise InputError(f"{folder}, fold {fold}, cannot be loaded {_reason(error)}.") from error
     predictor.network.to(predictor.device).eval()
     return predictor
 
@@ -67,6 +63,17 @@ def load_predictor(folder: Path, fold: int | str = 0, device: str = "cpu") -> nn
     if len(predictor.configuration_manager.patch_size) != 2 or len(predictor.dataset_json["channel_names"]) != 1:
         raise InputError(f"{folder} was not trained on single grey frames: name a 2d model of one channel.")
     return predictor
+
+
+def _reason(error: Exception) -> str:
+    """Why, and the way out."""
+    if is_of_another_network(error):
+        return (
+            "(its weights are of another network than its plans.json describes): another fold was trained here with "
+            "other plans, so train this one anew"
+        )
+    reason = str(error).partition("\n")[0].rstrip(".:") or type(error).__name__
+    return f"({reason}): see whether the training ended well, and whether fganet doctor finds its trainer"
 
 
 def _check(folder: Path, fold: int | str) -> None:

@@ -22,7 +22,7 @@ def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
     torch.Tensor
         Values in [0, 1], of the shape of ``x``.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32:
+    if x.device.type == "cpu" and x.dtype == torch.float32 and type(x) is torch.Tensor:
         return _CompiledSkeleton.apply(x, iterations)
     return pooled_skeleton(x, iterations)
 

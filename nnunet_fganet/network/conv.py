@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nnunet_fganet.compiled.lanes import LANES
@@ -29,7 +28,7 @@ class Conv2d(nn.Conv2d):
       (where Winograd's convolution is not faster). What a forward pass rounds turns the gradients of a trained network,
       some by 20 degrees; what the backward pass rounds hardly does (docs/performance.md).
 
-    The gradients of these have no gradients of their own.
+    Second gradients, and tensors that are more than their memory (subclasses), are torch's.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -44,7 +43,8 @@ class Conv2d(nn.Conv2d):
         """How to compute these images; None: as torch does."""
         trains = self.training and x.device.type == "cpu" and self.weight.dtype == torch.float32
         usual = x.dim() == 4 and isinstance(self.padding, tuple) and self.padding_mode == "zeros"
-        if not (trains and usual) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        plain = type(x) is torch.Tensor and type(self.weight) in (nn.Parameter, torch.Tensor)
+        if not (trains and usual and plain) or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return None
         tiles = x.shape[0] * count_tiles(*x.shape[2:]) if suits_winograd(self, torch.float32) else 0
         quicker = tiles >= _FEWEST_TILES
@@ -118,7 +118,8 @@ class _Way:
         self, gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: tuple[bool, bool]
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Of the image and of the weight, float32; None where they are not wanted."""
-        if self.backward_by_winograd:
+        has_second_gradients = torch.is_grad_enabled()
+        if self.backward_by_winograd and not has_second_gradients:
             return (
                 _image_gradient(gradient, weight) if wanted[0] else None,
                 winograd_weight_gradient(channel_rows(x), channel_rows(gradient), *x.shape[2:]) if wanted[1] else None,
@@ -150,7 +151,6 @@ class _Convolution(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         of_image, of_weight, of_bias, _ = ctx.needs_input_grad
         with torch.autocast("cpu", enabled=False):  # a caller's may still be on

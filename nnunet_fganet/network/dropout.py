@@ -13,6 +13,11 @@ class Dropout(nn.Dropout):
     probability is rounded to a multiple of 2^-16, and the kept values are scaled by exactly it.
     """
 
+    def __init__(self, p: float = 0.5, inplace: bool = False) -> None:
+        super().__init__(p, inplace)
+        if not 0 <= p <= 1:  # torch lets pass what is not a number
+            raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape to the same."""
         dropped = round(self.p * _LEVELS)

@@ -127,6 +127,8 @@ class FGANet(nn.Module):
             ``(batch, num_classes, H, W)``; with deep supervision six of them: the main output,
             decoder stages 4 to 1, the bottleneck.
         """
+        if (self.training or torch.is_grad_enabled()) and not torch.compiler.is_compiling():
+            self._loaded = None  # a fused optimizer may follow, which changes weights without torch's counting it
         if self.inference is not None and not torch.compiler.is_compiling():
             prepared = self.inference(self, x)
             if prepared is not None:

@@ -40,4 +40,5 @@ def run_padded(network: Callable[[torch.Tensor], Outputs], image: torch.Tensor, 
 
 def _padded(size: int, multiple: int) -> int:
     """Next size that the network takes."""
-    return max(-(-size // multiple), FEWEST_MULTIPLES) * multiple
+    # Rounded up without negative numbers: OpenVINO divides those towards zero, and sizes are numbers of its graph.
+    return max((size + multiple - 1) // multiple, FEWEST_MULTIPLES) * multiple

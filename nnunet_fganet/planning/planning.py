@@ -9,13 +9,14 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import (
     preprocess_dataset,
 )
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
-from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
+from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw, nnUNet_results
 from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_datasets
 
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.nnunet_folders import check_folder_variable
 from nnunet_fganet.planning.json_files import read_json
 from nnunet_fganet.planning.planner import CONFIGURATION, PLANS_NAME, FGANetPlanner, PlanningOptions
+from nnunet_fganet.planning.trained import models_of_other_plans
 
 
 def plan_and_preprocess(
@@ -54,7 +55,9 @@ def plan_and_preprocess(
     planner = type("FGANetPlanner", (FGANetPlanner,), {"options": options})
     plan_experiment_dataset(dataset_id, planner, overwrite_plans_name=plans_name)
     preprocess_dataset(dataset_id, plans_name, (CONFIGURATION,), [workers])
-    return preprocessed / f"{plans_name}.json"
+    plans_file = preprocessed / f"{plans_name}.json"
+    _name_models_of_replaced_plans(raw.name, plans_file)
+    return plans_file
 
 
 def raw_folder(dataset_id: int) -> Path:
@@ -102,6 +105,19 @@ def _check_splits(raw: Path, preprocessed: Path) -> None:
         raise InputError(
             f"{old} belongs to an earlier conversion of {raw.name}: "
             f"remove {preprocessed} (frames preprocessed from the old data), then plan again."
+        )
+
+
+def _name_models_of_replaced_plans(dataset: str, plans_file: Path) -> None:
+    """Say that models are left which plans of this name do not fit any more."""
+    results = nnUNet_results.get()
+    if not results:
+        return
+    plans = read_json(plans_file, "plan again")
+    for model in models_of_other_plans(Path(results) / dataset, plans, plans_file.stem):
+        print(
+            f"\n{model} was trained with the plans that were replaced: it predicts as before, but no fold can be added "
+            "to it. Plan with another --plans-name to train beside it, or move it away."
         )
 
 

@@ -24,6 +24,7 @@ THUMBNAILS = 6
 """Of each of these sequences."""
 MARKS = 100
 """Of a prediction, the largest: more cannot be told apart, and all are counted."""
+_COUNTS = ("true_positive", "false_positive", "false_negative")
 ROOM, LEAST_PART = 1.3, 0.25
 """Of small pictures: their side relative to the wire, and the least part of the frame that they show."""
 
@@ -53,7 +54,8 @@ class FrameFiles:
         Raises
         ------
         InputError
-            A file is missing or damaged, their sizes differ, or the class is none of the data set.
+            A file is missing or damaged, their sizes differ, the class is none of the data set, or a mask has changed
+            since it was measured.
         """
         image, label_file = self.run.image_file(prediction), self.run.label_file(prediction)
         frame, label = read_frame(image), read_frame(label_file)
@@ -64,7 +66,11 @@ class FrameFiles:
         if own is None:
             raise InputError(f"{label_file.parent} has no class {prediction.wire_class} any more: evaluate anew.")
         counted = np.ones(label.shape, bool) if self._labels.ignore is None else label != self._labels.ignore
-        return Masks(frame, own.mask(label) & counted, own.mask(found) & counted)
+        masks = Masks(frame, own.mask(label) & counted, own.mask(found) & counted)
+        pixels = (masks.label & masks.found, masks.found & ~masks.label, masks.label & ~masks.found)
+        if [np.count_nonzero(each) for each in pixels] != [prediction.figures[key] for key in _COUNTS]:
+            raise InputError(f"{label_file} or its prediction has changed since it was measured: evaluate anew.")
+        return masks
 
 
 def pictured_cases(predictions: Iterable[Prediction], frames: int) -> set[str]:

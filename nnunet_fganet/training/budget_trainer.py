@@ -1,5 +1,6 @@
 """What our trainers share: a budget from the plans, and checkpoints that nothing can damage."""
 
+import json
 import random
 import shutil
 from datetime import datetime
@@ -10,8 +11,12 @@ import numpy as np
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_fganet.errors import InputError, is_of_another_network
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
+from nnunet_fganet.planning.trained import settings_of_prediction
 from nnunet_fganet.training.settings import TrainingSettings
+
+_BESIDE_THE_FOLDS = ("plans.json", "dataset.json")  # nnU-Net keeps them once for all folds
 
 
 class BudgetTrainer(nnUNetTrainer):
@@ -47,10 +52,21 @@ class BudgetTrainer(nnUNetTrainer):
         return super().get_dataloaders()
 
     def on_train_start(self) -> None:
-        """Start, or go on with, a training; a new one moves earlier checkpoints aside."""
-        super().on_train_start()
-        if self.current_epoch == 0 and self.local_rank == 0 and not self.disable_checkpointing:
-            self._move_earlier_checkpoints()
+        """Start, or go on with, a training; a new one moves earlier checkpoints aside.
+
+        Raises
+        ------
+        InputError
+            Other folds were trained with plans that predict otherwise, and nnU-Net keeps one plans file for all folds.
+        """
+        writes = self.local_rank == 0 and not self.disable_checkpointing
+        if writes:
+            self._check_plans_of_other_folds()
+        model = Path(self.output_folder_base)
+        earlier = {name: file.read_bytes() for name in _BESIDE_THE_FOLDS if (file := model / name).is_file()}
+        super().on_train_start()  # which replaces them, and may fail
+        if writes and self.current_epoch == 0:
+            self._move_earlier_checkpoints(earlier)
 
     def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
         """Load a checkpoint, and know the best epoch so far.
@@ -58,8 +74,22 @@ class BudgetTrainer(nnUNetTrainer):
         nnU-Net writes the latest checkpoint before it takes note of a new best epoch and writes that one; without
         this a continued training would overwrite ``checkpoint_best.pth`` with a worse network, or lack it where the
         training was killed between the two.
+
+        Raises
+        ------
+        InputError
+            It is of another network than that of the plans.
         """
-        super().load_checkpoint(filename_or_checkpoint)
+        try:
+            super().load_checkpoint(filename_or_checkpoint)
+        except RuntimeError as error:
+            if not is_of_another_network(error):
+                raise
+            what = filename_or_checkpoint if isinstance(filename_or_checkpoint, str) else "the checkpoint"
+            raise InputError(
+                f"{what} is of another network than the plans {self.plans_manager.plans_name} describe: train without "
+                "--c, which moves it aside, or choose the plans that it was trained with."
+            ) from None
         logged = self.logger.get_value("ema_fg_dice", step=None)
         if not logged:
             return
@@ -109,13 +139,30 @@ class BudgetTrainer(nnUNetTrainer):
         shutil.copyfile(checkpoint, partial)
         partial.replace(best)
 
-    def _move_earlier_checkpoints(self) -> None:
+    def _check_plans_of_other_folds(self) -> None:
+        model, own = Path(self.output_folder_base), Path(self.output_folder)
+        others = sorted({file.parent.name for file in model.glob("fold_*/checkpoint_*.pth") if file.parent != own})
+        try:
+            theirs = json.loads((model / "plans.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # missing, or another fold begins just now: nnU-Net writes it anew
+            return
+        name = self.configuration_name
+        if others and settings_of_prediction(theirs, name) != settings_of_prediction(self.plans_manager.plans, name):
+            raise InputError(
+                f"{', '.join(others)} in {model} were trained with other plans of this name and would predict no more: "
+                f"plan with another --plans-name, or move {model} away."
+            )
+
+    def _move_earlier_checkpoints(self, beside: dict[str, bytes]) -> None:
+        """Move checkpoints of an earlier training into a folder of their own, with what lay ``beside`` its fold."""
         folder = Path(self.output_folder)
         earlier = sorted(folder.glob("checkpoint_*.pth"))
         if not earlier:
             return
         aside = folder / f"earlier_{datetime.now():%Y-%m-%d_%H-%M-%S}"
         aside.mkdir()
+        for name, content in beside.items():
+            (aside / name).write_bytes(content)
         for checkpoint in earlier:
             checkpoint.rename(aside / checkpoint.name)
         self.print_to_log_file(f"Checkpoints of an earlier training moved to {aside} (--c would have continued it).")

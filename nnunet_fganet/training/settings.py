@@ -1,5 +1,6 @@
 """What the plans say about training: ``configurations.2d.fganet``."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from types import MappingProxyType
@@ -108,16 +109,16 @@ def _check_type(name: str, expected: Any, value: object) -> None:
     """Plans are edited by hand, and "10" epochs or 10.0 iterations of a loss would fail far from here."""
     if name == "stage_weights":
         is_numbers = isinstance(value, tuple) and all(_is_number(each) for each in value)
-        _check(value is None or is_numbers, name, repr(value), "a list of numbers")
+        _check(value is None or is_numbers, name, repr(value), "a list of numbers, all finite")
     elif expected is float:
-        _check(_is_number(value), name, repr(value), "a number")
+        _check(_is_number(value), name, repr(value), "a finite number")
     else:
         kind = "an integer" if expected in (int, int | None) else "a text"
         _check(isinstance(value, expected) and not isinstance(value, bool), name, repr(value), kind)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool)
+    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check(holds: bool, name: str, value: object, expected: str) -> None:

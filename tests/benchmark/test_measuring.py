@@ -3,12 +3,14 @@ import time
 import pytest
 import torch
 
-from nnunet_fganet.benchmark.inference import mask_agreement
+from nnunet_fganet.benchmark.inference import _onnxruntime, _openvino, mask_agreement
 from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import WARM_UP, measure
 from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network, with_dropout
-from nnunet_fganet.benchmark.parts import REST, time_by_part
+from nnunet_fganet.benchmark.parts import PARTS, REST, time_by_part
 from nnunet_fganet.benchmark.training import cosine_similarities, make_optimizer
+from nnunet_fganet.inference.prepared import optimize_for_inference
+from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
 
 
@@ -105,6 +107,26 @@ def test_parts_add_up_to_the_whole():
     assert found["inner"] >= 20 and found["outer"] >= 10 and found[REST] >= 5
     assert sum(found.values()) <= total
     assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_every_part_of_a_network_is_found_before_and_after_preparation():
+    network = FGANet(1, 1, features_per_stage=(16, 16, 32, 32)).eval()
+    image = torch.randn(1, 1, 64, 64)
+    with torch.no_grad():
+        found = time_by_part(network, lambda: network(image))
+        prepared = optimize_for_inference(network, torch.float32)
+        in_prepared = time_by_part(prepared, lambda: prepared(image))
+    assert found.keys() == {*PARTS.values(), REST}
+    assert in_prepared.keys() == found.keys() - {"BatchNorm, activation"}  # folded
+
+
+@pytest.mark.parametrize("build", [_onnxruntime, _openvino])
+def test_other_runtimes_compute_frames_that_are_padded(build):
+    pytest.importorskip(build.__name__[1:])
+    network = FGANet(1, 1, features_per_stage=(8, 8, 8, 8)).eval()
+    image = torch.randn(1, 1, 40, 57)
+    with torch.no_grad():
+        torch.testing.assert_close(build(network, image)(), network(image), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.slow

@@ -13,6 +13,18 @@ BAD_INPUT = {
 }
 
 
+def test_a_mistyped_precision_of_the_environment_is_said_before_anything_is_measured(capsys, monkeypatch):
+    monkeypatch.setenv("FGANET_PRECISION", "fp32")
+    assert main(["benchmark", "--size", "64"]) == 2
+    said = capsys.readouterr()
+    assert "precision 'fp32' is not known" in said.err and said.err.count("\n") == 1 and not said.out
+
+
+def test_frames_that_no_memory_holds(capsys):
+    assert main(["benchmark", "--size", "9999999"]) == 2
+    assert "not enough memory" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("case", BAD_INPUT)
 def test_bad_input_is_one_sentence(case, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)

@@ -69,6 +69,17 @@ def test_two_networks_interrupted_and_gone_on_with(nnunet, tmp_path):
     assert (out / "costs.json").read_text() == costs
     assert (out / "table.md").read_text() in again
     check_prediction(nnunet, out)
+    check_that_one_damaged_prediction_leaves_the_other_row(nnunet, out, command)
+
+
+def check_that_one_damaged_prediction_leaves_the_other_row(nnunet: NNUNetFolders, out: Path, command: tuple) -> None:
+    [damaged] = (out / "results" / DATASET_NAME).glob(f"*2d_{COMPARATOR}_seed0/fold_0/validation/case00.npz")
+    np.savez_compressed(damaged, probabilities=np.full((1, 1, 96, 96), np.nan, dtype=np.float32))
+    said = nnunet.run("fganet", *command, code=2).splitlines()[-1]
+    assert "1 of 2 trainings failed" in said and f"{damaged} has values outside 0 to 1" in said
+    assert f"remove {damaged.parent}" in said
+    assert [entry["name"] for entry in json.loads((out / "summary.json").read_text())["entries"]] == ["fganet"]
+    assert f"{damaged} has values outside 0 to 1" in (out / "table.md").read_text()
 
 
 def check_prediction(nnunet: NNUNetFolders, out: Path) -> None:

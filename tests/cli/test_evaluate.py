@@ -127,6 +127,36 @@ def test_without_dataset_json_everything_but_zero_is_wire(folders: Folders) -> N
     assert any("every value but 0" in note for note in summary["notes"])
 
 
+def test_labels_by_a_link_belong_to_the_data_set_around_the_link(folders: Folders) -> None:
+    expected = folders.evaluate()
+    store = folders.root / "store" / "masks"
+    store.parent.mkdir()
+    folders.labels.rename(store)
+    folders.labels.symlink_to(store)
+    (folders.predictions / "dataset.json").unlink()
+    summary = folders.evaluate()
+    assert summary["metrics"] == expected["metrics"] and summary["notes"] == expected["notes"]
+    folders.labels.unlink()
+    folders.labels = folders.root / "link"  # outside of a data set, into one
+    store.rename(folders.raw / "labelsTs")
+    folders.labels.symlink_to(folders.raw / "labelsTs")
+    assert folders.evaluate()["metrics"] == expected["metrics"]
+
+
+def test_sequences_of_one_name_in_two_patients_are_two(folders: Folders) -> None:
+    rows = [f"{case},{'one' if i < 6 else 'two'},{'anna' if i < 3 else 'bert'}\n" for i, case in enumerate(CASES)]
+    (folders.root / "table.csv").write_text("case,sequence,patient\n" + "".join(rows))
+    table = folders.root / "figures.csv"
+    assert folders.evaluate("--frames", folders.root / "table.csv", "--csv", table)["groups"] == 3
+    with table.open(newline="") as file:
+        assert {row["group"] for row in csv.DictReader(file)} == {"anna/one", "bert/one", "two"}
+
+
+def test_a_sequence_whose_patient_is_known_of_some_frames_is_one(folders: Folders) -> None:
+    folders.write_record({case: "anna" if i % 2 else "" for i, case in enumerate(CASES)})
+    assert folders.evaluate()["groups"] == 5
+
+
 def test_one_sequence_has_no_intervals_and_says_so(folders: Folders, capsys: pytest.CaptureFixture[str]) -> None:
     folders.write_record(dict.fromkeys(CASES, "anna"))
     summary = folders.evaluate("--by", "patient")

@@ -10,7 +10,7 @@ import pytest
 from nnunet_fganet.commands.running import WAITING_THREADS
 from nnunet_fganet.comparison.entries import compared_entries
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
-from nnunet_fganet.comparison.training import Failure, Trainings, nnunet_command, train_all
+from nnunet_fganet.comparison.training import Trainings, failure_of_command, nnunet_command, train_all
 
 FRAMES = ("a_000", "b_000")
 [UNET, FGANET] = compared_entries(["unet", "fganet"])
@@ -91,7 +91,7 @@ def test_threads_of_a_training_do_not_wait_at_its_workers_cost(
     shown = [sys.executable, "-c", "import json, os; print(json.dumps(dict(os.environ)))"]
     monkeypatch.setattr("nnunet_fganet.comparison.training.nnunet_command", lambda *given: shown)
     [failure] = train_all(trainings(folder))  # it trains nothing
-    environment = json.loads(failure.log.read_text())
+    environment = json.loads(folder.log(failure.run).read_text())
     assert environment["nnUNet_n_proc_DA"] == "2" and WAITING_THREADS.items() <= environment.items()
 
 
@@ -118,5 +118,5 @@ def test_a_failure_names_its_log_and_the_last_line(folder: RunFolder) -> None:
     log = folder.log(RUN)
     log.parent.mkdir()
     log.write_text("Epoch 3\nRuntimeError: out of memory\n\n")
-    said = str(Failure(RUN, 1, log))
+    said = str(failure_of_command(RUN, 1, log))
     assert said == f"U-Net, fold 1, seed 3: exit code 1, see {log}, which ends with 'RuntimeError: out of memory'"

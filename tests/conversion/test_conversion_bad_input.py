@@ -139,6 +139,19 @@ def test_threshold_accepts_grey_masks(source: Path, out: Path) -> None:
     assert label[0, :3].tolist() == [0, 0, 1]
 
 
+def test_the_source_is_checked_before_the_target(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (out / "Dataset501_TCGSeg").mkdir(parents=True)
+    (out / "Dataset501_TCGSeg" / "mine.txt").touch()
+    assert "gone is no folder" in fails(capsys, tmp_path / "gone", out)
+
+
+def test_a_data_set_of_nnunet_needs_no_conversion(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(source), "--out", str(out)]) == 0
+    [folder] = out.iterdir()
+    capsys.readouterr()
+    assert "is a data set of nnU-Net already: plan it" in fails(capsys, folder, out / "other")
+
+
 @pytest.mark.parametrize("exists", [False, True])
 def test_no_frames(exists: bool, tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = tmp_path / "nothing"
@@ -154,8 +167,7 @@ def test_pattern_that_does_not_match(pattern: str, source: Path, out: Path, caps
 
 def test_fewer_groups_than_folds(tmp_path: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sentence = fails(capsys, make_released(tmp_path / "in", train=4), out)
-    assert "4 sequences or patients" in sentence
-    assert "5 folds" in sentence
+    assert "at least 5 sequences" in sentence and "are of 4 (seq00, seq01, seq02, seq03)" in sentence
 
 
 def test_existing_data_set_is_kept(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -300,7 +312,7 @@ def test_labelme_file_missing_or_damaged(tmp_path: Path, out: Path, capsys: pyte
         (f"image,mask\n{IMAGE},gone.png\n", "gone.png, which is missing"),
         (f"image,mask\n{IMAGE},../../x.png\n", "outside the source folder"),
         (f"image,mask\n{IMAGE},{MASK}\n{IMAGE},{MASK}\n", "twice"),
-        (f"image,mask,split\n{IMAGE},{MASK},validation\n", "'validation'"),
+        (f"image,mask,split\n{IMAGE},{MASK},holdout\n", "'holdout' for"),
         (
             f"image,mask,patient\n{IMAGE},{MASK},a\ntrain/images/seq01_000.png,train/masks/seq01_000.png,\n",
             "no patient",

@@ -107,7 +107,7 @@ def test_hidden_files_are_left_out(source: Path, out: Path) -> None:
     assert len(list((convert(source, out) / "imagesTr").iterdir())) == 10
 
 
-@pytest.mark.parametrize("name", ["val", "valid", "Validation"])
+@pytest.mark.parametrize("name", ["val", "valid", "Validation", "training"])
 def test_a_split_for_validation_is_part_of_the_training_data(tmp_path: Path, out: Path, name: str) -> None:
     """Else the frames of a sequence that lie in both would be two groups, and leak between folds."""
     splits = ("train", name)
@@ -116,6 +116,26 @@ def test_a_split_for_validation_is_part_of_the_training_data(tmp_path: Path, out
     folder = convert(tmp_path / "in", out)
     assert set(read_column(folder, "split").values()) == {"train"}
     assert read_column(folder, "sequence")[f"{name}/images/s3_1.png"] == "s3"
+
+
+@pytest.mark.parametrize("name", ["test", "Testing"])
+def test_a_split_for_testing_is_not_trained_on(tmp_path: Path, out: Path, name: str) -> None:
+    places = [
+        f"{split}/{{}}/s{s}_0.png" for split, sequences in (("training", range(5)), (name, [7])) for s in sequences
+    ]
+    write_pairs([(place.format("images"), place.format("masks")) for place in places], tmp_path / "in")
+    folder = convert(tmp_path / "in", out)
+    assert [case for case, split in read_column(folder, "split").items() if split == "test"] == [
+        f"{name}/images/s7_0.png"
+    ]
+    assert [path.name for path in (folder / "imagesTs").iterdir()] == ["s7_0_0000.png"]
+
+
+def test_files_that_are_skipped_are_counted(source: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("run.avi", "a.dcm", "b.dcm", "Thumbs.db", ".hidden"):
+        (source / "train" / "images" / name).write_bytes(b"x")
+    convert(source, out)
+    assert "Skipped, because they are no PNG, JPEG, TIFF or BMP files: 1 .avi, 2 .dcm." in capsys.readouterr().out
 
 
 def test_linked_folders_are_followed_each_once(tmp_path: Path, out: Path) -> None:

@@ -146,6 +146,21 @@ def test_intervals_leave_the_class_out_of_those_resamplings_that_drew_nothing_of
     assert mean.low < alone.high < mean.value <= mean.high  # a third of the resamplings has the guidewire alone
 
 
+def test_what_one_group_alone_has_to_measure_has_no_interval_and_so_no_difference_is_found() -> None:
+    frames = without_probabilities(measured(0))
+    shown = {"seq0_0", "seq0_1"}  # one sequence of six
+    rare, rarer = (
+        {"wire": [one if one.case in cases else other for one, other in zip(frames, absent(frames), strict=True)]}
+        for cases in (shown, {"seq0_0"})
+    )
+    figures = summarise(rare, groups(frames)).mean
+    assert figures["hd95"].frames == 2 and not np.isnan(figures["hd95"].value)
+    assert np.isnan(figures["hd95"].low) and np.isnan(figures["hd95"].high)
+    assert figures["dice_mean"].low < figures["dice_mean"].high  # 1 where there is nothing to find
+    difference = paired_differences(rare, rarer, groups(frames)).mean["hd95"]
+    assert not np.isnan(difference.value) and np.isnan(difference.low)
+
+
 def test_a_difference_is_of_the_frames_that_the_run_with_fewer_has() -> None:
     frames = without_probabilities(measured(0))
     silent, alarms = (

@@ -47,6 +47,13 @@ def test_black_outside_the_window_does_not_set_the_contrast(dtype):
     assert as_grey(np.full((4, 4), 7, dtype)).max() == 0
 
 
+def test_any_file_name_is_a_title_and_a_single_row_a_frame(tmp_path):
+    row = explanation(1, 80)
+    write_explanation(tmp_path / "row.png", np.ones((1, 80), np.uint8), row, "$x_$.png")
+    write_explanation(tmp_path / "formula.png", np.ones((1, 80), np.uint8), row, r"$\alpha$.png")
+    assert cv2.imread(str(tmp_path / "row.png")) is not None and cv2.imread(str(tmp_path / "formula.png")) is not None
+
+
 @pytest.mark.parametrize(("rows", "columns"), [(64, 64), (40, 120), (700, 700)])
 def test_the_picture_shows_every_pixel_of_the_frame_and_outlines_the_wire(tmp_path, rows, columns):
     frame = np.random.default_rng(0).integers(1, 255, (rows, columns)).astype(np.uint8)

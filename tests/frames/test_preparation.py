@@ -31,7 +31,9 @@ def test_prepared_as_training_frames_are(tmp_path: Path, capsys: pytest.CaptureF
     prepared = io.imread(tmp_path / "out" / "run_2_0000.png")
     assert not prepared[:, :31].any()
     np.testing.assert_array_equal(prepared[:, 33:], frame[:, 33:])
-    assert "borders set to zero in 2 of 2 frames" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "borders set to zero in 2 of 2 frames" in said
+    assert "Skipped, because they are no PNG, JPEG, TIFF or BMP files: 1 .txt." in said
 
 
 def test_a_single_frame(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_fganet.errors import InputError
-from nnunet_fganet.files import check_replaceable, written_beside
+from nnunet_fganet.files import check_new_file, check_new_files, check_replaceable, written_beside
 
 
 def write(target: Path, text: str = "new", overwrite: bool = False) -> None:
@@ -158,3 +158,20 @@ def test_what_is_read_may_not_lie_in_what_is_replaced(tmp_path: Path, monkeypatc
         with pytest.raises(InputError, match="which is read"):
             check(tmp_path / "ours", True, source)
     check(tmp_path / "ours", True, tmp_path, tmp_path / "ours2")
+
+
+def test_a_pipe_or_a_device_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="never replaced"), written_beside(pipe, overwrite=True) as partial:
+        partial.write_text("new")
+    with pytest.raises(InputError, match="never replaced"):
+        check_new_file(pipe, force=True)
+    assert pipe.is_fifo()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_said_beforehand(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match="nothing can be written"):
+        check_new_files({"--csv": tmp_path / "rows.csv"}, force=False)

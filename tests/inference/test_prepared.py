@@ -241,6 +241,16 @@ def test_training_in_between_prepares_anew(automatic, prepared_count, capsys):
     assert capsys.readouterr().out.count("prepared for inference") == 2
 
 
+def test_a_fused_step_in_between_prepares_anew(automatic):
+    with torch.no_grad():
+        automatic(X)
+    automatic(X).sum().backward()
+    torch.optim.SGD(automatic.parameters(), lr=1e-3, fused=True).step()  # torch does not count such changes
+    with torch.no_grad():
+        found, automatic.inference = automatic(X), None
+        torch.testing.assert_close(found, automatic(X), rtol=1e-3, atol=1e-3)
+
+
 @torch.no_grad()
 def test_other_weights_before_every_frame_are_reported_once(automatic, prepared_count, capsys):
     for _ in range(3):

@@ -56,9 +56,16 @@ def of_two_channels(model):
     torch.save(content, checkpoint)
 
 
+def after_another_fold_with_other_plans(model):
+    plans = json.loads((model / "plans.json").read_text())
+    plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"][-1] *= 2
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
 @pytest.mark.parametrize(
     ("damage", "fold", "said"),
     [
+        (after_another_fold_with_other_plans, 0, "another network than its plans.json"),
         (shutil.rmtree, 0, "is not there"),
         (without_plans, 0, "holds no plans.json"),
         (without_final_checkpoint, 0, "train it to its end first"),

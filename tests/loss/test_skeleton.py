@@ -2,6 +2,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_fganet.compiled.skeleton import skeleton_gradient
 from nnunet_fganet.loss.skeleton import pooled_skeleton, skeletons_together, soft_skeleton
@@ -99,6 +100,13 @@ def test_what_the_loops_would_write_outside_is_refused(change, message):
     given = {"x": torch.rand(1, 1, 8, 8), "iterations": 3, "gradient": torch.rand(1, 1, 8, 8)}
     with pytest.raises(ValueError, match=message):
         skeleton_gradient(**(given | change))
+
+
+def test_tensors_without_memory_are_torchs():
+    with FakeTensorMode():
+        x = torch.rand(1, 1, 9, 9, requires_grad=True)
+        soft_skeleton(x, 2).sum().backward()
+    assert x.grad.shape == x.shape
 
 
 def test_double_precision_gradient_against_finite_differences():

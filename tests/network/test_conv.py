@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
@@ -209,3 +210,29 @@ def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(monk
     assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) > 0.999
     monkeypatch.setattr(Conv2d, "forward", nn.Conv2d.forward)  # without ours, all is rounded
     assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) < 0.99
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_second_gradients_are_torchs(dtype):
+    conv, x = make(*LARGE)
+
+    def of_a_penalty(convolve):
+        conv.zero_grad()
+        image = x.clone().requires_grad_()
+        out = convolve(image)
+        (gradient,) = torch.autograd.grad(out.sum(), image, create_graph=True)
+        (out.mean() + gradient.square().mean()).backward()
+        return conv.weight.grad
+
+    with torch.autocast("cpu", dtype, enabled=dtype == torch.bfloat16):
+        found = of_a_penalty(conv)
+    expected = of_a_penalty(lambda image: nn.Conv2d.forward(conv, image))
+    torch.testing.assert_close(found, expected, atol=2e-2 * float(expected.abs().max()), rtol=1e-2)
+
+
+def test_tensors_without_memory_are_torchs():
+    with FakeTensorMode():
+        conv, x = make(*LARGE)
+        out = conv(x.requires_grad_())
+        out.sum().backward()
+    assert out.shape == (2, 21, 34, 30) and x.grad.shape == x.shape

@@ -122,12 +122,20 @@ def test_a_folder_that_would_be_misread_is_refused(nnunet, dataset, tmp_path, mo
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("options", [("--widths", "0", "0", "0"), ("--gpu-memory", "nan"), ("--gpu-memory", "-3")])
+def test_numbers_that_are_none_are_refused(capsys, options):
+    with pytest.raises(SystemExit, match="2"):
+        main(["plan", str(DATASET_ID), *options])
+    assert f"argument {options[0]}: '{options[1]}' is not a" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         (("--epochs", "0"), "epochs"),
         (("--widths", "8", "12", "16"), "8 channels"),
         (("--widths", "8"), "3 stages"),
+        (("--dropout", "nan"), "between 0 and 1"),
         (("--patch", "8"), "--patch"),
         (("--stage-weights", "1"), "6 outputs"),
         (("--stage-weights", "0", "1", "1", "1", "1", "1"), "stage_weights"),

@@ -80,6 +80,16 @@ def test_false_and_missed_pixels_are_those_of_the_masks(run_folder):
         assert each.figures["false_negative"] == np.count_nonzero(masks.label & ~masks.found)
 
 
+def test_masks_that_changed_since_they_were_measured_are_not_shown(run_folder, tmp_path):
+    run = read_run(Path(shutil.copytree(run_folder, tmp_path / "run")))
+    wired = next(each for each in run.predictions if each.has_wire)
+    file = run.prediction_file(wired)
+    mask = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(file), np.roll(mask, 7, axis=0))
+    with pytest.raises(InputError, match="has changed since it was measured"):
+        gallery.FrameFiles(run).read(wired)
+
+
 def test_of_very_many_failures_the_largest_are_drawn_and_all_are_counted(run_folder, tmp_path):
     own = Path(shutil.copytree(run_folder, tmp_path / "run"))
     run = read_run(own)
@@ -88,6 +98,13 @@ def test_of_very_many_failures_the_largest_are_drawn_and_all_are_counted(run_fol
     dots[::4, :96] = np.arange(96) % 8 < 5
     dots[:4, :40] = 1
     cv2.imwrite(str(run.prediction_file(each)), dots)
+    label = cv2.imread(str(run.label_file(each)), cv2.IMREAD_UNCHANGED) > 0
+    pixels = {
+        "true_positive": label & (dots > 0),
+        "false_positive": ~label & (dots > 0),
+        "false_negative": label & (dots == 0),
+    }
+    each.figures.update({key: np.count_nonzero(mask) for key, mask in pixels.items()})
     row = next(row for row in gallery.payload(run, gallery.FrameFiles(run), {"seq1_000"})["rows"] if "marks" in row)
     assert row["entry"] == each.entry
     assert len(row["marks"]) == gallery.MARKS < row["counts"]["false"]

@@ -1,5 +1,6 @@
 """The trainers in this process: settings, schedule, precision and checkpoints, without a training."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from wire_dataset import DATASET_NAME
 
+from nnunet_fganet.errors import InputError
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.planning.planner import network_plan
@@ -171,6 +173,67 @@ def test_an_interrupted_save_leaves_the_old_checkpoint(nnunet, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         trainer.save_checkpoint(str(file))
     assert file.read_bytes() == whole
+
+
+def write_plans(trainer):
+    """What is of interest here of nnU-Net's start."""
+    (Path(trainer.output_folder_base) / "plans.json").write_text(json.dumps(trainer.plans_manager.plans))
+
+
+def fail(trainer):
+    raise RuntimeError("out of memory")
+
+
+def start_beside(nnunet, monkeypatch, folder, nnunets_start=write_plans, **changes):
+    """Begin fold 0 where ``folder`` has a checkpoint and the model's plans have ``changes``; returns fold 0."""
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    monkeypatch.setattr(nnUNetTrainer, "on_train_start", nnunets_start)
+    model, earlier = Path(trainer.output_folder_base), plans()
+    earlier["configurations"]["2d"] |= changes
+    (model / folder).mkdir(parents=True, exist_ok=True)
+    (model / folder / "checkpoint_final.pth").write_text("weights")
+    (model / "plans.json").write_text(json.dumps(earlier))
+    trainer.on_train_start()
+    return model / "fold_0", earlier
+
+
+@pytest.mark.parametrize("changes", [{"architecture": network_plan({"norm": "instance"})}, {"patch_size": [32, 32]}])
+def test_other_folds_keep_the_plans_that_they_were_trained_with(nnunet, monkeypatch, changes):
+    with pytest.raises(InputError, match=r"fold_1 in .* were trained with other plans .*--plans-name"):
+        start_beside(nnunet, monkeypatch, "fold_1", **changes)
+    start_beside(nnunet, monkeypatch, "fold_1", batch_size=3, fganet={"epochs": 9})
+
+
+def test_plans_that_were_cut_off_are_written_anew(nnunet, monkeypatch):
+    fold, _ = start_beside(nnunet, monkeypatch, "fold_1")
+    (fold.parent / "plans.json").write_text("{")
+    make(nnUNetTrainerFGANet, nnunet).on_train_start()
+    assert json.loads((fold.parent / "plans.json").read_text())["configurations"] == plans()["configurations"]
+
+
+def test_a_start_that_fails_moves_nothing(nnunet, monkeypatch):
+    with pytest.raises(RuntimeError, match="out of memory"):
+        start_beside(nnunet, monkeypatch, "fold_0", fail)
+    [checkpoint] = (nnunet.results / DATASET_NAME).glob("*/fold_0/**/checkpoint_final.pth")
+    assert checkpoint.parent.name == "fold_0"
+
+
+def test_an_earlier_training_is_moved_aside_with_its_plans(nnunet, monkeypatch):
+    fold, earlier = start_beside(nnunet, monkeypatch, "fold_0", patch_size=[32, 32])
+    [aside] = fold.glob("earlier_*")
+    assert {file.name for file in aside.iterdir()} == {"checkpoint_final.pth", "plans.json"}
+    assert json.loads((aside / "plans.json").read_text()) == earlier
+    assert json.loads((fold.parent / "plans.json").read_text())["configurations"] == plans()["configurations"]
+    assert not list(fold.glob("*.pth"))
+
+
+def test_a_checkpoint_of_another_network_is_named(nnunet):
+    trainer = make(nnUNetTrainerFGANet, nnunet)
+    file = str(Path(trainer.output_folder) / "checkpoint_latest.pth")
+    trainer.save_checkpoint(file)
+    other = make(nnUNetTrainerFGANet, nnunet, network_plan({"features_per_stage": [8, 8, 8]}))
+    with pytest.raises(InputError, match=r"checkpoint_latest.pth is of another network .* train without --c"):
+        other.load_checkpoint(file)
 
 
 def test_optimizer_state_survives_a_checkpoint(nnunet):

@@ -15,8 +15,8 @@ from nnunetv2.utilities.dataset_name_id_conversion import find_candidate_dataset
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.nnunet_folders import check_folder_variable
 from nnunet_fganet.planning.json_files import read_json
+from nnunet_fganet.planning.models import models_of_other_plans
 from nnunet_fganet.planning.planner import CONFIGURATION, PLANS_NAME, FGANetPlanner, PlanningOptions
-from nnunet_fganet.planning.trained import models_of_other_plans
 
 
 def plan_and_preprocess(

@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_fganet.errors import InputError, is_of_another_network
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
-from nnunet_fganet.planning.trained import settings_of_prediction
+from nnunet_fganet.planning.models import settings_of_prediction
 from nnunet_fganet.training.settings import TrainingSettings
 
 _BESIDE_THE_FOLDS = ("plans.json", "dataset.json")  # nnU-Net keeps them once for all folds

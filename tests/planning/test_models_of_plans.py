@@ -2,8 +2,8 @@
 
 import json
 
+from nnunet_fganet.planning.models import models_of_other_plans
 from nnunet_fganet.planning.planner import network_plan
-from nnunet_fganet.planning.trained import models_of_other_plans
 
 
 def plans(**changes):

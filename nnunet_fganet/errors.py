@@ -20,7 +20,7 @@ def describe_os_error(error: OSError) -> str:
 
 
 def is_lack_of_memory(error: Exception) -> bool:
-    """Whether Python, numpy or torch did not get the memory that it asked for; torch has none for it on CPUs."""
+    """Whether memory was refused to Python, numpy or torch, which on CPUs has no exception of its own for that."""
     return isinstance(error, MemoryError) or any(
         words in str(error) for words in ("can't allocate memory", "out of memory")
     )

@@ -61,7 +61,9 @@ def find_pairs(
         way_out = f"take these predictions out, or label them in {labels.name}"
         _check_complete(prediction_files, label_files, f"{labels} has no labels of", way_out)
     else:
-        _check_complete(prediction_files, label_files, f"not of the fold are, in {predictions},", "take them out")
+        _check_complete(
+            prediction_files, label_files, f"{predictions} has predictions that are not of the fold:", "take them out"
+        )
     probability_files = _probabilities(predictions, probabilities, label_files)
     return [
         Pair(case, label_files[case], prediction_files[case], probability_files.get(case))

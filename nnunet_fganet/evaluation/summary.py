@@ -100,7 +100,7 @@ def summarise(measured: Mapping[str, Frames], groups: Mapping[str, str], seed: i
     Returns
     -------
     summary
-        An interval is not a number where fewer than two groups have something to measure.
+        An interval is not a number where fewer than two groups have a value by themselves.
     """
     names, indices = _group_indices(measured, groups)
     resampled = {name: _resample(frames, indices, len(names), seed) for name, frames in measured.items()}

@@ -122,7 +122,7 @@ def test_every_part_of_a_network_is_found_before_and_after_preparation():
 
 @pytest.mark.parametrize("build", [_onnxruntime, _openvino])
 def test_other_runtimes_compute_frames_that_are_padded(build):
-    pytest.importorskip(build.__name__[1:])
+    pytest.importorskip(build.__name__[1:], reason="comes with the extra benchmark")
     network = FGANet(1, 1, features_per_stage=(8, 8, 8, 8)).eval()
     image = torch.randn(1, 1, 40, 57)
     with torch.no_grad():

@@ -6,10 +6,13 @@ numbers these functions leave as they are.
 
 from typing import Any
 
+import numpy as np
+import torch
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}  # what arrays of these dtypes hold
 _BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
 
 
@@ -39,13 +42,3 @@ def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
         return builder.trunc(builder.lshr(rounded, _BITS(16)), _HALF_BITS)
 
     return like(types.float32, like), generate
-
-
-@intrinsic
-def float_of_bits(typing_context: Any, bits: Any) -> tuple[Any, Any]:
-    """Float32 that has these 32 bits."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.bitcast(values[0], ir.FloatType())
-
-    return types.float32(types.uint32), generate

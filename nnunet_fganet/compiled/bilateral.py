@@ -1,9 +1,8 @@
-"""Where BGA joins its two branches at full resolution, in one pass over memory.
+"""Where the decoder joins two resolutions, in one pass over memory each.
 
-Two upsamplings, a sigmoid, a product and a sum of its own would each write and read a whole feature map.
+Upsamplings, sigmoid, product, sum and concatenation of their own would each write and read a whole feature map.
 """
 
-import math
 from functools import cache
 from typing import Any
 
@@ -12,8 +11,10 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.bfloat16 import float_of_bits, narrow, widen
+from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.elementary import sigmoid
+from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
@@ -42,28 +43,43 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
     check_array("gate", gate, fine.dtype, *gate.shape)
     check_array("coarse", coarse, fine.dtype, *gate.shape)
     run_parts(
-        _loop(fine.dtype),
+        _gate_loop(fine.dtype),
         batch * 2 * height,
         *(batch, height, width, channels, fine.data_ptr(), gate.data_ptr(), coarse.data_ptr()),
     )
 
 
-@compiled
-def _sigmoid(x: Any) -> Any:
-    """Logistic function of a float32, to some 1e-7; without branches, so that loops of it are vectorised."""
-    # exp(-x) = 2^n e^r with |r| <= ln(2) / 2, and e^r by its Taylor polynomial (next term: 4e-8).
-    y = -x
-    y = _F(-87) if y < _F(-87) else y
-    y = _F(87) if y > _F(87) else y
-    n = math.floor(y * _F(1.44269504) + _F(0.5))
-    r = y - n * _F(0.693359375) - n * _F(-2.12194440e-4)  # ln(2) in two parts
-    p = _F(1 / 720) * r + _F(1 / 120)
-    p = p * r + _F(1 / 24)
-    p = p * r + _F(1 / 6)
-    p = p * r + _F(0.5)
-    p = p * r * r + r + _F(1)
-    power = float_of_bits(np.uint32(np.int32(n) + np.int32(127)) << np.uint32(23))
-    return _F(1) / (_F(1) + p * power)
+def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+    """Concatenate the channels of ``fused`` and of ``deep`` upsampled as :func:`gate_and_add` does.
+
+    Parameters
+    ----------
+    fused
+        ``(batch, 2 height, 2 width, channels)``, contiguous, float32 or bfloat16.
+    deep
+        ``(batch, height, width, deep_channels)``, likewise.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch, 2 height, 2 width, channels + deep_channels)``.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
+    """
+    batch, height, width, deep_channels = deep.shape
+    channels = fused.shape[-1]
+    check_array("fused", fused, deep.dtype, batch, 2 * height, 2 * width, channels)
+    check_array("deep", deep, deep.dtype, *deep.shape)
+    out = fused.new_empty(batch, 2 * height, 2 * width, channels + deep_channels)
+    run_parts(
+        _join_loop(fused.dtype),
+        batch * 2 * height,
+        *(batch, height, width, channels, deep_channels, fused.data_ptr(), deep.data_ptr(), out.data_ptr()),
+    )
+    return out
 
 
 @compiled
@@ -82,44 +98,90 @@ def _mix(a: Array, b: Array, weight: Any, out: Array) -> None:
 
 
 @compiled
-def _join(fine: Array, gate: Array, next_gate: Array, coarse: Array, next_coarse: Array, weight: Any) -> None:
-    for c in range(fine.size):
-        opened = _sigmoid(gate[c] + weight * (next_gate[c] - gate[c]))
-        value = widen(fine[c]) * opened + (coarse[c] + weight * (next_coarse[c] - coarse[c]))
-        fine[c] = narrow(value, fine[c])
+def _mixed(rows: Array, row: int, low: int, high: int, weight: Any) -> Any:
+    first = load(rows, row, low)
+    return first + weight * (load(rows, row, high) - first)
 
 
 @compiled
-def _row(fine: Array, gate: Array, coarse: Array, i: int, rows: Array) -> None:
-    """Row ``i`` of one image; ``rows``: ``(2, width, channels)``, overwritten."""
-    height, width, channels = gate.shape
-    low, high, weight = _between(height, i)
-    length = width * channels
-    _mix(gate[low].reshape(length), gate[high].reshape(length), weight, rows[0].reshape(length))
-    _mix(coarse[low].reshape(length), coarse[high].reshape(length), weight, rows[1].reshape(length))
-    for j in range(2 * width):
-        low, high, weight = _between(width, j)
-        _join(fine[i, j], rows[0, low], rows[0, high], rows[1, low], rows[1, high], weight)
+def _join_pixel(fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int) -> None:
+    """Join the channels of row ``i`` from ``x`` on; those of its neighbours begin at ``low`` and ``high``."""
+    vectors = channels // LANES * LANES
+    for c in range(0, vectors, LANES):
+        opened = sigmoid(_mixed(rows, 0, low + c, high + c, weight))
+        store(fine, i, x + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
+    for c in range(vectors, channels):
+        gate, coarse = rows[0, low + c], rows[1, low + c]
+        opened = sigmoid(gate + weight * (rows[0, high + c] - gate))
+        value = widen(fine[i, x + c]) * opened + (coarse + weight * (rows[1, high + c] - coarse))
+        fine[i, x + c] = narrow(value, fine[i, x + c])
+
+
+@compiled
+def _upsample_pixel(rows: Array, low: int, high: int, weight: Any, out: Array, i: int, x: int, channels: int) -> None:
+    vectors = channels // LANES * LANES
+    for c in range(0, vectors, LANES):
+        store(out, i, x + c, _mixed(rows, 0, low + c, high + c, weight))
+    for c in range(vectors, channels):
+        first = rows[0, low + c]
+        out[i, x + c] = narrow(first + weight * (rows[0, high + c] - first), out[i, x + c])
 
 
 @cache
-def _loop(dtype: torch.dtype) -> Any:
+def _gate_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
-    numbers = {torch.float32: np.float32, torch.bfloat16: np.uint16}[dtype]
+    numbers = NUMBERS[dtype]
 
     @loop(str(dtype))
-    def rows_of_images(data: Any) -> None:
+    def gate_rows(data: Any) -> None:
         a = arguments(data, 7)
         batch, height, width, channels = a[0], a[1], a[2], a[3]
-        fine = carray(pointer(a[4]), (batch, 2 * height, 2 * width, channels), numbers)
-        gate = carray(pointer(a[5]), (batch, height, width, channels), numbers)
-        coarse = carray(pointer(a[6]), (batch, height, width, channels), numbers)
-        rows = np.empty((2, width, channels), np.float32)
+        fine = carray(pointer(a[4]), (batch * 2 * height, 2 * width * channels), numbers)
+        gate = carray(pointer(a[5]), (batch * height, width * channels), numbers)
+        coarse = carray(pointer(a[6]), (batch * height, width * channels), numbers)
+        rows = np.empty((2, width * channels), np.float32)
         part = next_part(data)
         while part < parts(data):
-            image, i = part // (2 * height), part % (2 * height)
-            _row(fine[image], gate[image], coarse[image], i, rows)
+            first = part // (2 * height) * height  # row of the image
+            low, high, weight = _between(height, part % (2 * height))
+            _mix(gate[first + low], gate[first + high], weight, rows[0])
+            _mix(coarse[first + low], coarse[first + high], weight, rows[1])
+            for j in range(2 * width):
+                low, high, weight = _between(width, j)
+                _join_pixel(fine, part, j * channels, rows, low * channels, high * channels, weight, channels)
             finish_part(data)
             part = next_part(data)
 
-    return rows_of_images
+    return gate_rows
+
+
+@cache
+def _join_loop(dtype: torch.dtype) -> Any:
+    """Compile the loop over the rows of all images."""
+    numbers = NUMBERS[dtype]
+
+    @loop(str(dtype))
+    def join_rows(data: Any) -> None:
+        a = arguments(data, 8)
+        batch, height, width, channels, deep_channels = a[0], a[1], a[2], a[3], a[4]
+        every = channels + deep_channels
+        fused = carray(pointer(a[5]), (batch * 2 * height, 2 * width, channels), numbers)
+        deep = carray(pointer(a[6]), (batch * height, width * deep_channels), numbers)
+        out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * every), numbers)
+        rows = np.empty((1, width * deep_channels), np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            first = part // (2 * height) * height
+            low, high, weight = _between(height, part % (2 * height))
+            _mix(deep[first + low], deep[first + high], weight, rows[0])
+            for j in range(2 * width):
+                x = j * every
+                out[part, x : x + channels] = fused[part, j]
+                low, high, weight = _between(width, j)
+                _upsample_pixel(
+                    rows, low * deep_channels, high * deep_channels, weight, out, part, x + channels, deep_channels
+                )
+            finish_part(data)
+            part = next_part(data)
+
+    return join_rows

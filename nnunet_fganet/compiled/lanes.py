@@ -1,5 +1,7 @@
 """Sixteen float32 numbers at a time in compiled loops: what a register of AVX-512 holds, or a few smaller ones.
 
+They are read from arrays of float32 or of bfloat16 (see :mod:`.bfloat16`), and written to such.
+
 Before a loop works in vectors, it tests whether what it writes overlaps with what it reads: with many arrays of a few
 dozen numbers that takes longer than the loop. Vectors that are written down need no such test.
 """
@@ -9,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 from numba.core.datamodel import PrimitiveModel
@@ -20,8 +23,11 @@ LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
-_FLOAT_BYTES = 4
+_BITS, _HALF_BITS = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(16), LANES)
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
+_BFLOAT16_ROWS = types.Array(types.uint16, 2, "C")
+_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2)}  # sixteen numbers in memory, and bytes of one
+_ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
 
 class Lanes(types.Type):
@@ -40,14 +46,29 @@ class _LanesModel(PrimitiveModel):
         super().__init__(manager, numba_type, VECTOR)
 
 
+class _BFloat(ir.Type):
+    """LLVM's ``bfloat``, which llvmlite does not name."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
 @intrinsic
 def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any] | None:
-    """Read sixteen numbers in a row of a contiguous float32 array of two dimensions, from ``column`` on."""
-    if array != ROWS:
+    """Read sixteen numbers in a row of a contiguous array of two dimensions, from ``column`` on."""
+    if array not in _ARRAYS:
         return None  # Numba says that it has no such function
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        return builder.load(address(context, builder, *values), align=_FLOAT_BYTES)
+        vector, size = _ARRAYS[array]
+        numbers = builder.load(_address(context, builder, array, values, vector), align=size)
+        return numbers if vector == VECTOR else _widened(builder, numbers)
 
     return _LANES(array, types.intp, types.intp), generate
 
@@ -55,15 +76,36 @@ def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, A
 @intrinsic
 def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
     """Write sixteen numbers into a row of such an array, from ``column`` on."""
-    if array != ROWS:
+    if array not in _ARRAYS:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
-        builder.store(lanes, address(context, builder, *place), align=_FLOAT_BYTES)
+        vector, size = _ARRAYS[array]
+        numbers = lanes if vector == VECTOR else _narrowed(builder, lanes)
+        builder.store(numbers, _address(context, builder, array, place, vector), align=size)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _LANES), generate
+
+
+def _widened(builder: Any, numbers: Any) -> Any:
+    return builder.bitcast(builder.shl(builder.zext(numbers, _BITS), _constant(_BITS, 16)), VECTOR)
+
+
+def _narrowed(builder: Any, lanes: Any) -> Any:
+    """Round to nearest, ties to even."""
+    if _ROUNDS_BY_ITSELF:
+        return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), _HALF_BITS)
+    bits, shift = builder.bitcast(lanes, _BITS), _constant(_BITS, 16)
+    odd = builder.and_(builder.lshr(bits, shift), _constant(_BITS, 1))
+    rounded = builder.add(bits, builder.add(odd, _constant(_BITS, 0x7FFF)))
+    return builder.trunc(builder.lshr(rounded, shift), _HALF_BITS)
+
+
+def _constant(vector: Any, number: Any) -> Any:
+    """Sixteen times the same number; or that number, for numbers that are alone."""
+    return ir.Constant(vector, [number] * LANES) if isinstance(vector, ir.VectorType) else ir.Constant(vector, number)
 
 
 @intrinsic
@@ -88,23 +130,28 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
     return _LANES(_LANES, types.float32), generate
 
 
-@intrinsic
-def _sum(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return _LANES(a, b), lambda context, builder, signature, values: builder.fadd(*values, flags=_FLAGS)
+def _operation(name: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Arithmetic of two operands, of which one may be a single number; ``name`` is the builder's."""
+
+    def intrinsic_of(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            left, right = (
+                value if isinstance(kind, Lanes) else broadcast(builder, value)
+                for kind, value in zip((a, b), values, strict=True)
+            )
+            return getattr(builder, name)(left, right, flags=_FLAGS)
+
+        return _LANES(a, b), generate
+
+    return intrinsic_of
 
 
-@intrinsic
-def _difference(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    return _LANES(a, b), lambda context, builder, signature, values: builder.fsub(*values, flags=_FLAGS)
+_sum, _difference, _multiple, _quotient = (intrinsic(_operation(name)) for name in ("fadd", "fsub", "fmul", "fdiv"))
 
 
-@intrinsic
-def _multiple(typing_context: Any, factor: Any, lanes: Any) -> tuple[Any, Any]:
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        factor, lanes = values
-        return builder.fmul(broadcast(builder, factor), lanes, flags=_FLAGS)
-
-    return _LANES(types.float32, _LANES), generate
+def _are_operands(a: Any, b: Any) -> bool:
+    kinds = [isinstance(each, Lanes) for each in (a, b)]
+    return any(kinds) and all(is_lanes or each == types.float32 for is_lanes, each in zip(kinds, (a, b), strict=True))
 
 
 # Numba wants the parameters of an overload and of its implementation written alike.
@@ -115,7 +162,7 @@ def _add(a: Any, b: Any) -> Callable[..., Any] | None:
     def add(a: Any, b: Any) -> Any:
         return _sum(a, b)
 
-    return add if isinstance(a, Lanes) and isinstance(b, Lanes) else None
+    return add if _are_operands(a, b) else None
 
 
 @overload(operator.sub)
@@ -123,7 +170,7 @@ def _subtract(a: Any, b: Any) -> Callable[..., Any] | None:
     def subtract(a: Any, b: Any) -> Any:
         return _difference(a, b)
 
-    return subtract if isinstance(a, Lanes) and isinstance(b, Lanes) else None
+    return subtract if _are_operands(a, b) else None
 
 
 @overload(operator.mul)
@@ -131,16 +178,72 @@ def _multiply(a: Any, b: Any) -> Callable[..., Any] | None:
     def multiply(a: Any, b: Any) -> Any:
         return _multiple(a, b)
 
-    return multiply if a == types.float32 and isinstance(b, Lanes) else None
+    return multiply if _are_operands(a, b) else None
 
 
-def address(context: Any, builder: Any, array: Any, row: Any, column: Any, count: int = LANES) -> Any:
+@overload(operator.truediv)
+def _divide(a: Any, b: Any) -> Callable[..., Any] | None:
+    def divide(a: Any, b: Any) -> Any:
+        return _quotient(a, b)
+
+    return divide if _are_operands(a, b) else None
+
+
+@intrinsic
+def bounded(typing_context: Any, x: Any, low: Any, high: Any) -> tuple[Any, Any]:
+    """``x``, one float32 or sixteen, between two bounds; NaN stays."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        x, *bounds = values
+        for sign, bound in zip(("<", ">"), bounds, strict=True):
+            limit = broadcast(builder, bound) if isinstance(signature.args[0], Lanes) else bound
+            x = builder.select(builder.fcmp_ordered(sign, x, limit), limit, x)
+        return x
+
+    return x(x, types.float32, types.float32), generate
+
+
+@intrinsic
+def rounded_down(typing_context: Any, x: Any) -> tuple[Any, Any]:
+    """Largest whole number that is no larger, of one float32 or of sixteen."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = values[0].type
+        name = "llvm.floor.v16f32" if isinstance(kind, ir.VectorType) else "llvm.floor.f32"
+        floor = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
+        return builder.call(floor, values)
+
+    return x(x), generate
+
+
+@intrinsic
+def power_of_two(typing_context: Any, n: Any) -> tuple[Any, Any]:
+    """``2 ** n`` of whole numbers between -126 and 127, of one float32 or of sixteen."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        kind = values[0].type
+        bits = _BITS if isinstance(kind, ir.VectorType) else ir.IntType(32)
+        exponent = builder.add(builder.fptosi(values[0], bits), _constant(bits, 127))
+        return builder.bitcast(builder.shl(exponent, _constant(bits, 23)), kind)
+
+    return n(n), generate
+
+
+def _address(context: Any, builder: Any, kind: Any, place: Any, vector: Any) -> Any:
+    """Address of sixteen numbers of an array of this kind."""
+    array, row, column = place
+    return builder.bitcast(address(context, builder, array, row, column, kind=kind), vector.as_pointer())
+
+
+def address(
+    context: Any, builder: Any, array: Any, row: Any, column: Any, count: int = LANES, kind: types.Array = ROWS
+) -> Any:
     """Address of ``count`` numbers in a row of an array; both ends are checked where Numba is told to check."""
-    array = context.make_array(ROWS)(context, builder, array)
+    array = context.make_array(kind)(context, builder, array)
     check = context.enable_boundscheck
     last = builder.add(column, column.type(count - 1))
-    cgutils.get_item_pointer(context, builder, ROWS, array, [row, last], boundscheck=check)
-    first = cgutils.get_item_pointer(context, builder, ROWS, array, [row, column], boundscheck=check)
+    cgutils.get_item_pointer(context, builder, kind, array, [row, last], boundscheck=check)
+    first = cgutils.get_item_pointer(context, builder, kind, array, [row, column], boundscheck=check)
     return first if count == 1 else builder.bitcast(first, VECTOR.as_pointer())
 
 

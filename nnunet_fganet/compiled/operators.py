@@ -4,7 +4,8 @@ from typing import Any
 
 import torch
 
-from nnunet_fganet.compiled.bilateral import gate_and_add
+from nnunet_fganet.compiled import attention
+from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
 
@@ -167,3 +168,36 @@ def gate_and_add_rows(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tens
 @gate_and_add_rows.register_fake
 def _(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> None:
     return None
+
+
+@torch.library.custom_op("nnunet_fganet::joined_rows", mutates_args=())
+def joined_rows(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.bilateral.join`; inference only."""
+    return join(fused, deep)
+
+
+@joined_rows.register_fake
+def _(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+    return fused.new_empty(*fused.shape[:3], fused.shape[3] + deep.shape[3])
+
+
+@torch.library.custom_op("nnunet_fganet::shift_norm_gelu_rows", mutates_args=())
+def shift_norm_gelu_rows(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.attention.shift_norm_gelu`; inference only."""
+    return attention.shift_norm_gelu(rows, steps)
+
+
+@shift_norm_gelu_rows.register_fake
+def _(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(rows)
+
+
+@torch.library.custom_op("nnunet_fganet::gate_rows", mutates_args=())
+def gate_rows(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.attention.gate`; inference only."""
+    return attention.gate(rows, given)
+
+
+@gate_rows.register_fake
+def _(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(rows)

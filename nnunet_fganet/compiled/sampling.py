@@ -14,13 +14,13 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.bfloat16 import narrow, widen
+from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
+from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
-_NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}
-DTYPES = tuple(_NUMBERS)
+DTYPES = tuple(NUMBERS)
 
 _PIXELS = 64  # of a part
 _FEWEST_CHANNELS = 64  # of a part: with fewer, a loop's start takes longer than the loop
@@ -118,10 +118,12 @@ def _check(
 
 
 @compiled
-def _position(pixel: int, tap: int, offset: Array, height: int, width: int, kernel: int) -> tuple[Any, Any]:
-    i, j = pixel % (height * width) // width, pixel % width
-    row = _F(i + tap // kernel - kernel // 2) + offset[pixel, tap, 0]
-    column = _F(j + tap % kernel - kernel // 2) + offset[pixel, tap, 1]
+def _position(i: int, j: int, tap: int, kernel: int, offset: Array, pixel: int) -> tuple[Any, Any]:
+    """Row and column that a sample of the pixel in row ``i`` and column ``j`` is taken at."""
+    # Numbers this small are divided in a fraction of the time without their signs and upper halves.
+    down = np.int64(np.uint32(tap) // np.uint32(kernel))
+    row = _F(i + down - kernel // 2) + offset[pixel, tap, 0]
+    column = _F(j + tap - down * kernel - kernel // 2) + offset[pixel, tap, 1]
     return row, column
 
 
@@ -136,31 +138,38 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
 
 
 @compiled
-def _sample(rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array) -> None:
-    """Write the samples of one pixel, ``(taps, channels)``."""
-    taps, channels = out.shape
+def sample_pixel(
+    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array, first: int
+) -> None:
+    """Write the samples of one pixel into the rows of ``out`` from ``first`` on, one a tap."""
+    taps, channels = offset.shape[1], rows.shape[1]
     kernel = int(math.sqrt(taps))
+    tail = channels - channels % LANES
     base = pixel // (height * width) * (height * width)
+    i, j = (pixel - base) // width, (pixel - base) % width
     for tap in range(taps):
-        row, column = _position(pixel, tap, offset, height, width, kernel)
-        sample = out[tap]
+        row, column = _position(i, j, tap, kernel, offset, pixel)
         if math.isnan(row) or math.isnan(column):
             for c in range(channels):
-                sample[c] = narrow(_F(np.nan), sample[c])
+                out[first + tap, c] = narrow(_F(np.nan), out[first + tap, c])
             continue
         if row < -1 or row >= height or column < -1 or column >= width:
-            sample[:] = 0
+            out[first + tap] = 0
             continue
         top, bottom, up, down = _neighbours(row, height)
         left, right, before, after = _neighbours(column, width)
         factor = mask[pixel, tap] if mask.size else _F(1)
         up, down = up * factor, down * factor
         wa, wb, wc, wd = up * before, up * after, down * before, down * after
-        a, b = rows[base + top * width + left], rows[base + top * width + right]
-        c_, d = rows[base + bottom * width + left], rows[base + bottom * width + right]
-        for c in range(channels):
-            value = wa * widen(a[c]) + wb * widen(b[c]) + (wc * widen(c_[c]) + wd * widen(d[c]))
-            sample[c] = narrow(value, sample[c])
+        a_, b_ = base + top * width + left, base + top * width + right
+        c_, d_ = base + bottom * width + left, base + bottom * width + right
+        for c in range(0, tail, LANES):
+            above = wa * load(rows, a_, c) + wb * load(rows, b_, c)
+            store(out, first + tap, c, above + (wc * load(rows, c_, c) + wd * load(rows, d_, c)))
+        for c in range(tail, channels):
+            above = wa * widen(rows[a_, c]) + wb * widen(rows[b_, c])
+            value = above + (wc * widen(rows[c_, c]) + wd * widen(rows[d_, c]))
+            out[first + tap, c] = narrow(value, out[first + tap, c])
 
 
 @compiled
@@ -180,8 +189,9 @@ def _gradient(
     taps = given.shape[0]
     kernel = int(math.sqrt(taps))
     base = pixel // (height * width) * (height * width)
+    i, j = (pixel - base) // width, (pixel - base) % width
     for tap in range(taps):
-        row, column = _position(pixel, tap, offset, height, width, kernel)
+        row, column = _position(i, j, tap, kernel, offset, pixel)
         if not (row >= -1 and row < height and column >= -1 and column < width):
             continue
         top, bottom, up, down = _neighbours(row, height)
@@ -231,7 +241,7 @@ def _add_scaled(out: Array, factor: Any, row: Array) -> None:
 @cache
 def _sample_loop(dtype: torch.dtype) -> Any:
     """Compile the loop of :func:`sample_columns`."""
-    numbers = _NUMBERS[dtype]
+    numbers = NUMBERS[dtype]
 
     @loop(str(dtype))
     def samples(data: Any) -> None:
@@ -240,11 +250,11 @@ def _sample_loop(dtype: torch.dtype) -> Any:
         rows = carray(pointer(a[7]), (total, channels), numbers)
         offset = carray(pointer(a[8]), (total, taps, 2), np.float32)
         mask = carray(pointer(a[9]), (total if a[9] else 0, taps), np.float32)
-        columns = carray(pointer(a[10]), (pixels, taps, channels), numbers)
+        columns = carray(pointer(a[10]), (pixels * taps, channels), numbers)
         part = next_part(data)
         while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
-                _sample(rows, offset, mask, height, width, first + k, columns[k])
+                sample_pixel(rows, offset, mask, height, width, first + k, columns, k * taps)
             finish_part(data)
             part = next_part(data)
 
@@ -254,7 +264,7 @@ def _sample_loop(dtype: torch.dtype) -> Any:
 @cache
 def _gradient_loop(dtype: torch.dtype) -> Any:
     """Compile the loop of :func:`sample_gradients`: a part is a slice of an image's channels."""
-    numbers = _NUMBERS[dtype]
+    numbers = NUMBERS[dtype]
 
     @loop(str(dtype))
     def gradients(data: Any) -> None:

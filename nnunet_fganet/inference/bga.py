@@ -1,11 +1,13 @@
-"""BGA for inference: as few full-resolution intermediates as it takes."""
+"""BGA and the decoder's stages for inference: as few full-resolution intermediates as it takes."""
 
 import torch
 from torch import nn
 
-from nnunet_fganet.compiled.operators import gate_and_add_rows
+from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
 from nnunet_fganet.compiled.sampling import DTYPES
+from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.network.bga import BGA, upsample2
+from nnunet_fganet.network.decoder import DecoderStage
 
 
 class PreparedBGA(nn.Module):
@@ -24,10 +26,34 @@ class PreparedBGA(nn.Module):
         return self.fusion(_joined(fine, gate, coarse))
 
 
+class PreparedDecoderStage(nn.Module):
+    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; takes the parts of ``stage``, which are ready already."""
+
+    def __init__(self, stage: DecoderStage) -> None:
+        super().__init__()
+        self.match, self.bga, self.sda, self.block = stage.match, stage.bga, stage.sda, stage.block
+
+    def forward(self, deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
+        deep = self.match(deep)
+        fused = skip if self.bga is None else self.bga(skip, deep)
+        return self.block(self.sda(self.join(fused, deep)))
+
+    def join(self, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+        """Concatenate the fused skip and the deeper features, upsampled."""
+        if not _in_loops(fused):
+            return torch.cat((fused, upsample2(deep)), dim=1)
+        return image(joined_rows(image_rows(fused), image_rows(deep)))
+
+
 def _joined(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``, at best into the memory of ``fine``."""
-    if fine.device.type != "cpu" or fine.dtype not in DTYPES:
+    if not _in_loops(fine):
         return fine.mul_(upsample2(gate).sigmoid_()).add_(upsample2(coarse))
-    rows, *others = (each.permute(0, 2, 3, 1).contiguous() for each in (fine, gate, coarse))
+    rows, *others = (image_rows(each) for each in (fine, gate, coarse))
     gate_and_add_rows(rows, *others)
-    return rows.permute(0, 3, 1, 2)
+    return image(rows)
+
+
+def _in_loops(x: torch.Tensor) -> bool:
+    return x.device.type == "cpu" and x.dtype in DTYPES

@@ -8,9 +8,9 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.gpu import attention, bilateral, pointwise
-from nnunet_fganet.inference.bga import PreparedBGA
+from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage
+from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.inference.packing import SLOPES
-from nnunet_fganet.network.decoder import DecoderStage
 from nnunet_fganet.network.deform_gather import deform_conv2d_sampled, weight_matrix
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
@@ -34,14 +34,14 @@ class GpuConv2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
         if self.is_product:
-            out = _image(functional.linear(_rows(x), self.weight, self.bias))
+            out = image(functional.linear(image_rows(x), self.weight, self.bias))
             return out if self.slope == 1 else functional.leaky_relu_(out, self.slope)
         out = self.convolve(x)
         if self.bias is None:
             return out if self.slope == 1 else functional.leaky_relu_(out, self.slope)
-        rows = _rows(out)  # a copy, where torch has not convolved with channels last
+        rows = image_rows(out)  # a copy, where torch has not convolved with channels last
         pointwise.add_bias_and_activate(rows, self.bias, self.slope)
-        return _image(rows)
+        return image(rows)
 
     def convolve(self, x: torch.Tensor) -> torch.Tensor:
         """Without bias and activation."""
@@ -53,7 +53,7 @@ class GpuMaxPool2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)``, even sizes, to half the height and width."""
-        return _image(pointwise.max_pool2(_rows(x)))
+        return image(pointwise.max_pool2(image_rows(x)))
 
 
 class GpuSDA(nn.Module):
@@ -73,11 +73,11 @@ class GpuSDA(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape."""
-        shifted = _image(attention.shift_norm_gelu(_rows(self.pointwise(x)), self.steps))
+        shifted = image(attention.shift_norm_gelu(image_rows(self.pointwise(x)), self.steps))
         points = self.offset_conv.convolve(shifted)[:, : self.points] + self.offset_bias  # float32 from here on
         offset, mask = offset_and_mask(points, self.modulated)
         deformed = deform_conv2d_sampled(shifted, offset, self.weight, self.bias, mask)
-        return _image(attention.gate(_rows(x), _rows(deformed)))
+        return image(attention.gate(image_rows(x), image_rows(deformed)))
 
 
 class GpuBGA(PreparedBGA):
@@ -85,32 +85,18 @@ class GpuBGA(PreparedBGA):
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.bga.BGA.forward`."""
-        fine = _rows(self.low_fine(low))
+        fine = image_rows(self.low_fine(low))
         gate, coarse = _without_bias(self.high_fine, high), _without_bias(self.low_coarse, low)
-        bilateral.gate_and_add(fine, *gate, *coarse, _rows(self.high_coarse(high)))
-        return self.fusion(_image(fine))
+        bilateral.gate_and_add(fine, *gate, *coarse, image_rows(self.high_coarse(high)))
+        return self.fusion(image(fine))
 
 
-class GpuDecoderStage(nn.Module):
-    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; its parts are ready already."""
+class GpuDecoderStage(PreparedDecoderStage):
+    """See :class:`nnunet_fganet.inference.bga.PreparedDecoderStage`."""
 
-    def __init__(self, stage: DecoderStage) -> None:
-        super().__init__()
-        self.match, self.bga, self.sda, self.block = stage.match, stage.bga, stage.sda, stage.block
-
-    def forward(self, deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
-        """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
-        deep = self.match(deep)
-        fused = skip if self.bga is None else self.bga(skip, deep)
-        return self.block(self.sda(_image(bilateral.join(_rows(fused), _rows(deep)))))
-
-
-def _rows(x: torch.Tensor) -> torch.Tensor:
-    return x.permute(0, 2, 3, 1).contiguous()
-
-
-def _image(rows: torch.Tensor) -> torch.Tensor:
-    return rows.permute(0, 3, 1, 2)
+    def join(self, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+        """See :meth:`nnunet_fganet.inference.bga.PreparedDecoderStage.join`."""
+        return image(bilateral.join(image_rows(fused), image_rows(deep)))
 
 
 def _widened(conv: nn.Conv2d) -> nn.Conv2d:
@@ -129,6 +115,6 @@ def _without_bias(layers: nn.Module, x: torch.Tensor) -> tuple[torch.Tensor, tor
     """Rows that a sequence returns, and a bias that is still to be added."""
     first = layers[0] if isinstance(layers, nn.Sequential) and len(layers) == 1 else None
     if isinstance(first, GpuConv2d) and first.bias is not None and first.slope == 1:
-        return _rows(first.convolve(x)), first.bias
-    rows = _rows(layers(x))
+        return image_rows(first.convolve(x)), first.bias
+    rows = image_rows(layers(x))
     return rows, rows.new_zeros(rows.shape[-1])

@@ -8,7 +8,7 @@ from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.inference.bga import PreparedBGA
+from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage
 from nnunet_fganet.inference.graph import CudaGraphs
 from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
@@ -160,12 +160,12 @@ def _prepare(module: nn.Module, dtype: torch.dtype, deform_dtype: torch.dtype, b
 
 def _join_parts(module: nn.Module, by_kernels: bool) -> nn.Module:
     """Replace what has a faster form once its parts are ready."""
-    if not by_kernels:
-        return PreparedBGA(module) if isinstance(module, BGA) else module
     if isinstance(module, BGA):
-        return _gpu().GpuBGA(module)
+        return _gpu().GpuBGA(module) if by_kernels else PreparedBGA(module)
     if isinstance(module, DecoderStage):
-        return _gpu().GpuDecoderStage(module)
+        return _gpu().GpuDecoderStage(module) if by_kernels else PreparedDecoderStage(module)
+    if not by_kernels:
+        return module
     return _gpu().GpuMaxPool2d() if isinstance(module, nn.MaxPool2d) else module
 
 

@@ -4,11 +4,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
+from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.inference.deform import PackedDeformConv2d
+from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.inference.packing import pack_convolution
-from nnunet_fganet.network.norm import instance_norm
+from nnunet_fganet.network.norm import image_norm, instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
-from nnunet_fganet.network.spatial_shift import spatial_shift
+from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 
 class PreparedSDA(nn.Module):
@@ -23,21 +26,21 @@ class PreparedSDA(nn.Module):
         self.pointwise = pack_convolution(sda.pointwise, "none", dtype)
         self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
+        device = self.deform_conv.bias.device
+        self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(DTYPES)
+        self.steps = torch.tensor(DIRECTIONS, device=device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape."""
-        shifted = functional.gelu(instance_norm(spatial_shift(self.pointwise(x))))
+        shifted = self._shifted(self.pointwise(x))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
-        return gate(x, self.deform_conv(shifted.to(self.deform_dtype), offset, mask))
+        attention = self.deform_conv(shifted.to(self.deform_dtype), offset, mask)
+        if not self.in_loops:
+            return x * image_norm(attention.to(x.dtype)).sigmoid()
+        return image(gate_rows(image_rows(x), image_rows(attention)))
 
+    def _shifted(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.in_loops:
+            return functional.gelu(instance_norm(spatial_shift(x)))
+        return image(shift_norm_gelu_rows(image_rows(x), self.steps))
 
-def gate(x: torch.Tensor, attention: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
-    """``x`` times the sigmoid of the LayerNorm of ``attention``, over all but the first dimension.
-
-    torch's LayerNorm takes one thread for one image, and copies what has channels last.
-    """
-    images = (1, 2, 3)
-    mean = attention.mean(images, keepdim=True, dtype=torch.float32)
-    attention = attention - mean
-    variance = attention.square().mean(images, keepdim=True)
-    return attention.mul_((variance + eps).rsqrt()).sigmoid_().mul_(x).to(x.dtype)

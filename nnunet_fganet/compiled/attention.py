@@ -1,0 +1,302 @@
+"""SDA's normalisations on a CPU: each reads its image twice, and writes once what comes of it.
+
+Sums are taken of differences to one of the values, part by part of an image, and the parts are put together (Chan et
+al. 1979): a large mean does not swallow small deviations.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numba import carray
+from numpy.typing import NDArray
+
+from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
+from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.elementary import gelu, sigmoid
+from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
+from nnunet_fganet.compiled.threads import (
+    arguments,
+    check_array,
+    finish_part,
+    float_arguments,
+    next_part,
+    parts,
+    pointer,
+    run_parts,
+)
+
+_PARTS = 32  # of an image, at most, whose sums are put together
+_NUMBERS = 2**14  # of a part of an image that is taken as one row of numbers
+EPS = 1e-5
+Array = NDArray[Any]
+_F = np.float32
+
+
+def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+    """GELU of the InstanceNorm of the spatial shift of an image.
+
+    Parameters
+    ----------
+    rows
+        ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
+    steps
+        ``(groups, 2)``, contiguous, int64: rows and columns at which each group of channels reads, see
+        :func:`nnunet_fganet.network.spatial_shift.spatial_shift`; at most the height and the width.
+
+    Returns
+    -------
+    torch.Tensor
+        Like ``rows``.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
+    """
+    batch, height, width, channels = rows.shape
+    groups = len(steps)
+    check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    check_array("steps", steps, torch.int64, groups, 2)
+    if channels % groups or not (steps.abs() <= torch.tensor([height, width])).all():
+        raise ValueError(f"{channels} channels of {height} x {width} pixels cannot be shifted by {steps.tolist()}")
+    portions = min(_PARTS, height)
+    sums = rows.new_empty(batch, portions, 2, channels, dtype=torch.float32)
+    given = (batch, height, width, channels, groups, portions)
+    run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
+    pivot = rows[:, 0, 0].float()
+    mean, scale = _shifted_statistics(sums.sum(1), pivot, steps, height, width)
+    out = torch.empty_like(rows)
+    addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
+    run_parts(_shift_loop(rows.dtype), batch * height, *given[:5], *addresses)
+    return out
+
+
+def _shifted_statistics(
+    sums: torch.Tensor, pivot: torch.Tensor, steps: torch.Tensor, height: int, width: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Means, and one over the standard deviations, of the channels of shifted images.
+
+    ``sums`` ``(batch, 2, channels)``: of the differences of the pixels that stay to ``pivot`` ``(batch, channels)``, and
+    of their squares. The zeros that move in are added here.
+    """
+    down, across = steps.abs().repeat_interleave(pivot.shape[1] // len(steps), dim=0).unbind(1)
+    count = height * width
+    moved_in = count - (height - down) * (width - across)
+    first = (sums[:, 0] - moved_in * pivot) / count
+    second = (sums[:, 1] + moved_in * pivot.square()) / count
+    variance = (second - first.square()).clamp(min=0)
+    return (pivot + first).contiguous(), (variance + EPS).rsqrt().contiguous()
+
+
+def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
+    """``rows`` times the sigmoid of the LayerNorm, over each whole image, of ``attention``.
+
+    Parameters
+    ----------
+    rows
+        ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
+    attention
+        Of the same shape, contiguous, float32 or bfloat16.
+
+    Returns
+    -------
+    torch.Tensor
+        Like ``rows``.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
+    """
+    check_array("rows", rows, rows.dtype, *rows.shape)
+    check_array("attention", attention, attention.dtype, *rows.shape)
+    batch, size = len(rows), rows[0].numel()
+    portions = -(-size // _NUMBERS)
+    sums = rows.new_empty(batch, portions, 2, dtype=torch.float32)
+    addresses = attention.data_ptr(), sums.data_ptr()
+    run_parts(_moments_loop(attention.dtype), batch * portions, batch, size, portions, *addresses)
+    first, second = (sums.double().sum(1) / size).unbind(1)
+    scale = ((second - first.square()).clamp(min=0) + EPS).rsqrt()
+    mean = attention.flatten(1)[:, 0].double() + first
+    moments = torch.stack([mean, scale], dim=1).float()
+    out = torch.empty_like(rows)
+    given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
+    run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)
+    return out
+
+
+@compiled
+def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, stop: int, sums: Array) -> None:
+    """Add to the sums of channels ``start`` to ``stop`` of an image those of pixels ``first`` to ``last`` of a row.
+
+    ``rows`` ``(height, width * channels)`` of one image; ``sums`` ``(2, channels)``.
+    """
+    channels = sums.shape[1]
+    tail = stop - (stop - start) % LANES
+    for c in range(start, tail, LANES):
+        pivot, total, squares = load(rows, 0, c), load(sums, 0, c), load(sums, 1, c)
+        for x in range(first * channels + c, last * channels + c, channels):
+            value = load(rows, row, x) - pivot
+            total = total + value
+            squares = squares + value * value
+        store(sums, 0, c, total)
+        store(sums, 1, c, squares)
+    for x in range(first * channels, last * channels, channels):
+        for c in range(tail, stop):
+            value = widen(rows[row, x + c]) - widen(rows[0, c])
+            sums[0, c] += value
+            sums[1, c] += value * value
+
+
+@compiled
+def _read_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) -> None:
+    """Copy ``count`` channels of a row, from ``x`` on, into ``line``, from ``y`` on."""
+    tail = count - count % LANES
+    for c in range(0, tail, LANES):
+        store(line, 0, y + c, load(rows, row, x + c))
+    for c in range(tail, count):
+        line[0, y + c] = widen(rows[row, x + c])
+
+
+@compiled
+def _normalize_pixel(line: Array, x: int, mean: Array, scale: Array, out: Array, row: int) -> None:
+    """GELU of the normalised channels of a pixel, which begin at ``x`` in ``line`` and in a row of ``out``."""
+    channels = mean.shape[1]
+    tail = channels - channels % LANES
+    for c in range(0, tail, LANES):
+        store(out, row, x + c, gelu((load(line, 0, x + c) - load(mean, 0, c)) * load(scale, 0, c)))
+    for c in range(tail, channels):
+        out[row, x + c] = narrow(gelu((line[0, x + c] - mean[0, c]) * scale[0, c]), out[row, x + c])
+
+
+@cache
+def _sums_loop(dtype: torch.dtype) -> Any:
+    """Compile the loop over portions of the rows of all images."""
+    numbers = NUMBERS[dtype]
+
+    @loop(str(dtype))
+    def channel_sums(data: Any) -> None:
+        a = arguments(data, 9)
+        batch, height, width, channels, groups, portions = a[0], a[1], a[2], a[3], a[4], a[5]
+        images = carray(pointer(a[6]), (batch, height, width * channels), numbers)
+        steps = carray(pointer(a[7]), (groups, 2), np.int64)
+        sums = carray(pointer(a[8]), (batch * portions, 2, channels), np.float32)
+        size = channels // groups
+        part = next_part(data)
+        while part < parts(data):
+            image, portion = part // portions, part % portions
+            sums[part] = 0
+            for row in range(portion * height // portions, (portion + 1) * height // portions):
+                for group in range(groups):
+                    down, across = steps[group, 0], steps[group, 1]
+                    if max(0, down) <= row < height + min(0, down):
+                        first, last = max(0, across), width + min(0, across)
+                        start = group * size
+                        _add_channel_sums(images[image], row, first, last, start, start + size, sums[part])
+            finish_part(data)
+            part = next_part(data)
+
+    return channel_sums
+
+
+@cache
+def _shift_loop(dtype: torch.dtype) -> Any:
+    """Compile the loop over the rows of all images."""
+    numbers = NUMBERS[dtype]
+
+    @loop(str(dtype))
+    def shift_rows(data: Any) -> None:
+        a = arguments(data, 10)
+        batch, height, width, channels, groups = a[0], a[1], a[2], a[3], a[4]
+        images = carray(pointer(a[5]), (batch, height, width * channels), numbers)
+        steps = carray(pointer(a[6]), (groups, 2), np.int64)
+        mean = carray(pointer(a[7]), (batch, 1, channels), np.float32)
+        scale = carray(pointer(a[8]), (batch, 1, channels), np.float32)
+        out = carray(pointer(a[9]), (batch * height, width * channels), numbers)
+        size = channels // groups
+        line = np.empty((1, width * channels), np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            image, row = part // height, part % height
+            line[:] = 0
+            for group in range(groups):
+                source, across = row + steps[group, 0], steps[group, 1]
+                if 0 <= source < height:
+                    for j in range(max(0, -across), width - max(0, across)):
+                        x, y = (j + across) * channels + group * size, j * channels + group * size
+                        _read_pixel(images[image], source, x, line, y, size)
+            for j in range(width):
+                _normalize_pixel(line, j * channels, mean[image], scale[image], out, part)
+            finish_part(data)
+            part = next_part(data)
+
+    return shift_rows
+
+
+@cache
+def _moments_loop(dtype: torch.dtype) -> Any:
+    """Compile the loop over portions of all images."""
+    numbers = NUMBERS[dtype]
+
+    @loop(str(dtype))
+    def moments(data: Any) -> None:
+        a = arguments(data, 5)
+        batch, size, portions = a[0], a[1], a[2]
+        images = carray(pointer(a[3]), (batch, size), numbers)
+        sums = carray(pointer(a[4]), (batch * portions, 2), np.float32)
+        lanes = np.empty((2, LANES), np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            image, first = part // portions, part % portions * _NUMBERS
+            last = min(first + _NUMBERS, size)
+            tail = last - (last - first) % LANES
+            pivot = widen(images[image, 0])
+            total = squares = zeros()
+            for x in range(first, tail, LANES):
+                value = load(images, image, x) - pivot
+                total = total + value
+                squares = squares + value * value
+            store(lanes, 0, 0, total)
+            store(lanes, 1, 0, squares)
+            for x in range(tail, last):
+                value = widen(images[image, x]) - pivot
+                lanes[0, x - tail] += value
+                lanes[1, x - tail] += value * value
+            sums[part, 0], sums[part, 1] = lanes[0].sum(), lanes[1].sum()
+            finish_part(data)
+            part = next_part(data)
+
+    return moments
+
+
+@cache
+def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
+    """Compile the loop over portions of all images."""
+    numbers, attention_numbers = NUMBERS[dtype], NUMBERS[attention_dtype]
+
+    @loop(f"{dtype}_{attention_dtype}")
+    def gates(data: Any) -> None:
+        a = arguments(data, 7)
+        batch, size, portions = a[0], a[1], a[2]
+        images = carray(pointer(a[3]), (batch, size), numbers)
+        attention = carray(pointer(a[4]), (batch, size), attention_numbers)
+        moments = carray(pointer(a[5]), (batch, 2), np.float32)
+        out = carray(pointer(a[6]), (batch, size), numbers)
+        part = next_part(data)
+        while part < parts(data):
+            image, first = part // portions, part % portions * _NUMBERS
+            last = min(first + _NUMBERS, size)
+            tail = last - (last - first) % LANES
+            mean, scale = moments[image, 0], moments[image, 1]
+            for x in range(first, tail, LANES):
+                opened = sigmoid((load(attention, image, x) - mean) * scale)
+                store(out, image, x, load(images, image, x) * opened)
+            for x in range(tail, last):
+                opened = sigmoid((widen(attention[image, x]) - mean) * scale)
+                out[image, x] = narrow(widen(images[image, x]) * opened, out[image, x])
+            finish_part(data)
+            part = next_part(data)
+
+    return gates

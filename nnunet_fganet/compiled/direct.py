@@ -19,13 +19,14 @@ from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     ROWS_OF_TILE,
-    SUMS,
+    add_products,
     begin_tiles,
+    clear_sums,
     end_tiles,
     has_matrix_units,
-    multiply_block,
     tile_shapes,
     tiled_weight,
+    write_sums,
 )
 from nnunet_fganet.compiled.memory import clear_bytes, copy_bytes
 from nnunet_fganet.compiled.threads import (
@@ -140,26 +141,40 @@ def _at(strip: Array, i: int, j: int) -> int:
 
 
 @compiled
-def _write(sums: Array, first: int, out: Array, pixel: int, count: int, start: int, bias: Array, slope: Any) -> None:
-    """Add the bias, apply LeakyReLU, and write the sums of ``count`` pixels, channels from ``start`` on.
+def _write(sums: Array, first: int, last: int, out: Array, pixel: int, start: int, bias: Array, slope: Any) -> None:
+    """Add the bias, apply LeakyReLU, and write rows ``first`` to ``last`` of the sums, channels from ``start`` on.
 
-    ``sums`` ``(32, 32)``, of which the pixels begin in row ``first``; ``out`` ``(pixels, channels)``.
+    ``sums`` ``(32, 32)``; ``out`` ``(pixels, channels)``, of which row ``first`` is for ``pixel``.
     """
     stop = min(out.shape[1], start + BLOCK)
     tail = stop - (stop - start) % LANES
     if tail - start == BLOCK:
         left, right = load(bias, 0, start), load(bias, 0, start + LANES)
-        for i in range(count):
+        for i in range(last - first):
             store(out, pixel + i, start, leaky_relu(load(sums, first + i, 0) + left, slope))
             store(out, pixel + i, start + LANES, leaky_relu(load(sums, first + i, LANES) + right, slope))
         return
-    for i in range(count):
+    for i in range(last - first):
         for c in range(start, tail, LANES):
             value = load(sums, first + i, c - start) + load(bias, 0, c)
             store(out, pixel + i, c, leaky_relu(value, slope))
         for c in range(tail, stop):
             value = sums[first + i, c - start] + bias[0, c]
             out[pixel + i, c] = narrow(value if value > 0 else slope * value, out[pixel + i, c])
+
+
+@compiled
+def _write_share(
+    sums: Array, share: int, shares: int, out: Array, one: int, two: int, valid: int, start: int, bias: Array, slope: Any
+) -> None:
+    """Write a share of the sums of two runs of pixels, ``valid`` of each, see :func:`_write`."""
+    first, last = share * BLOCK // shares, (share + 1) * BLOCK // shares
+    stop = min(last, valid)
+    if first < stop:
+        _write(sums, first, stop, out, one + first, start, bias, slope)
+    begin, stop = max(first, ROWS_OF_TILE), min(last, ROWS_OF_TILE + valid)
+    if begin < stop:
+        _write(sums, begin, stop, out, two + begin - ROWS_OF_TILE, start, bias, slope)
 
 
 @cache
@@ -198,28 +213,30 @@ def _loop(dtype: torch.dtype) -> Any:
                 held = whole
             for panel in range(share * panels // shares, (share + 1) * panels // shares):
                 first = (image * out_height + top) * out_width
-                pixels = min(ROWS_OF_TILE, out_width)
-                start = panel * BLOCK
-                one = two = last_one = last_two = first
-                pairs = (count * runs + 1) // 2
+                valid, start = min(ROWS_OF_TILE, out_width), panel * BLOCK
+                one = two = first
+                pairs = -(-count * runs // 2)
                 for pair in range(pairs):
+                    before_one, before_two = one, two
                     run, other = 2 * pair, min(2 * pair + 1, count * runs - 1)
                     i, k = run // runs, other // runs
                     j = max(0, min(run % runs * ROWS_OF_TILE, out_width - ROWS_OF_TILE))
                     l = max(0, min(other % runs * ROWS_OF_TILE, out_width - ROWS_OF_TILE))
-                    base = strip.ctypes.data
-                    multiply_block(
-                        base + i * stride * line_bytes + j * stride * pixel_bytes,
-                        base + k * stride * line_bytes + l * stride * pixel_bytes,
-                        stride * pixel_bytes, line_bytes, kernel, steps, a[12] + panel * panel_bytes, sums[pair % 2].ctypes.data,
-                    )
                     one, two = first + i * out_width + j, first + k * out_width + l
-                    if pair > 0:
-                        _write(sums[1 - pair % 2], 0, out, last_one, pixels, start, bias, slope)
-                        _write(sums[1 - pair % 2], ROWS_OF_TILE, out, last_two, pixels, start, bias, slope)
-                    last_one, last_two = one, two
-                _write(sums[1 - pairs % 2], 0, out, last_one, pixels, start, bias, slope)
-                _write(sums[1 - pairs % 2], ROWS_OF_TILE, out, last_two, pixels, start, bias, slope)
+                    a_one = _at(strip, i * stride, j * stride)
+                    a_two = _at(strip, k * stride, l * stride)
+                    clear_sums()
+                    for row in range(kernel):
+                        add_products(
+                            a_one + row * line_bytes, a_two + row * line_bytes, stride * pixel_bytes, steps,
+                            a[12] + panel * panel_bytes + row * steps * 2 * BLOCK * BLOCK,
+                        )
+                        if pair > 0:
+                            _write_share(
+                                sums[1 - pair % 2], row, kernel, out, before_one, before_two, valid, start, bias, slope
+                            )
+                    write_sums(sums[pair % 2].ctypes.data)
+                _write_share(sums[1 - pairs % 2], 0, 1, out, one, two, valid, start, bias, slope)
             finish_part(data)
             part = next_part(data)
         end_tiles(before.ctypes.data)

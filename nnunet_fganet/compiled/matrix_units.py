@@ -92,43 +92,59 @@ def end_tiles(typing_context: Any, before: Any) -> Any:
     return types.void(types.int64), generate
 
 
-@intrinsic
-def multiply_block(
-    typing_context: Any, first: Any, second: Any, stride: Any, line: Any, lines: Any, steps: Any, weight: Any, out: Any
-) -> Any:
-    """Multiply 32 rows by a panel of :func:`tiled_weight`, all given by address: ``out`` gets ``(32, 32)`` sums.
+_SUMS, _LEFT, _RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)  # tiles
 
-    ``first`` and ``second``: where 16 rows each begin, ``stride`` bytes from row to row; a row's numbers lie in
-    ``lines`` of ``steps`` times :data:`BLOCK`, ``line`` bytes from one line to the next.
+
+@intrinsic
+def clear_sums(typing_context: Any) -> Any:
+    """Begin a block of 32 x 32 sums."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        for tile in _SUMS:
+            _call(builder, "tilezero", _BYTE(tile))
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def add_products(typing_context: Any, first: Any, second: Any, stride: Any, steps: Any, weight: Any) -> Any:
+    """Multiply 32 rows by ``steps`` steps of a panel of :func:`tiled_weight`, all given by address, and add to the sums.
+
+    ``first`` and ``second``: where 16 rows each begin, ``stride`` bytes from row to row.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        first, second, stride, line, lines, steps, weight, out = values
-        sums, left, right = (0, 1, 2, 3), (4, 5), (6, 7)
-        for tile in sums:
-            _call(builder, "tilezero", _BYTE(tile))
-        with cgutils.for_range(builder, lines) as outer:
-            at = builder.mul(outer.index, line)
-            tiles = builder.add(weight, builder.mul(builder.mul(outer.index, steps), _LONG(_STEP_BYTES)))
-            with cgutils.for_range(builder, steps) as inner:
-                place = builder.add(at, builder.mul(inner.index, _LONG(_ROW_BYTES)))
-                tile = builder.add(tiles, builder.mul(inner.index, _LONG(_STEP_BYTES)))
-                rows = [_pointer(builder, builder.add(each, place)) for each in (first, second)]
-                _load(builder, right[0], _pointer(builder, tile), _LONG(_ROW_BYTES))
-                _load(builder, left[0], rows[0], stride)
-                _add_product(builder, sums[0], left[0], right[0])
-                _load(builder, right[1], _pointer(builder, tile, _TILE_BYTES), _LONG(_ROW_BYTES))
-                _add_product(builder, sums[1], left[0], right[1])
-                _load(builder, left[1], rows[1], stride)
-                _add_product(builder, sums[2], left[1], right[0])
-                _add_product(builder, sums[3], left[1], right[1])
-        for tile in sums:
+        first, second, stride, steps, weight = values
+        with cgutils.for_range(builder, steps) as loop:
+            place = builder.mul(loop.index, _LONG(_ROW_BYTES))
+            tile = builder.add(weight, builder.mul(loop.index, _LONG(_STEP_BYTES)))
+            rows = [_pointer(builder, builder.add(each, place)) for each in (first, second)]
+            _load(builder, _RIGHT[0], _pointer(builder, tile), _LONG(_ROW_BYTES))
+            _load(builder, _LEFT[0], rows[0], stride)
+            _add_product(builder, _SUMS[0], _LEFT[0], _RIGHT[0])
+            _load(builder, _RIGHT[1], _pointer(builder, tile, _TILE_BYTES), _LONG(_ROW_BYTES))
+            _add_product(builder, _SUMS[1], _LEFT[0], _RIGHT[1])
+            _load(builder, _LEFT[1], rows[1], stride)
+            _add_product(builder, _SUMS[2], _LEFT[1], _RIGHT[0])
+            _add_product(builder, _SUMS[3], _LEFT[1], _RIGHT[1])
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def write_sums(typing_context: Any, out: Any) -> Any:
+    """Write the sums to an address, float32 ``(32, 32)``."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        for tile in _SUMS:
             row, column = divmod(tile, 2)
-            place = _pointer(builder, out, row * SUMS * 2 + column * _ROW_BYTES)
+            place = _pointer(builder, values[0], row * SUMS * 2 + column * _ROW_BYTES)
             _call(builder, "tilestored64", _BYTE(tile), place, _LONG(BLOCK * 4))
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 8), generate
+    return types.void(types.int64), generate
 
 
 def _load(builder: Any, tile: int, place: Any, stride: Any) -> None:

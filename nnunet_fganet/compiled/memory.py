@@ -37,3 +37,18 @@ def clear_bytes(typing_context: Any, to: Any, count: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.int64, types.int64), generate
+
+
+@intrinsic
+def fetch_to_write(typing_context: Any, place: Any) -> Any:
+    """Ask for the memory at an address, which will be written to soon; it may lie outside of everything."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [_BYTES, *[number] * 3])
+        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        write, locality, data = number(1), number(3), number(1)
+        builder.call(prefetch, [builder.inttoptr(values[0], _BYTES), write, locality, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate

@@ -6,6 +6,7 @@ import torch
 
 from nnunet_fganet.compiled import attention
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
+from nnunet_fganet.compiled.direct import direct_conv2d
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
 
@@ -201,3 +202,19 @@ def gate_rows(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
 @gate_rows.register_fake
 def _(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(rows)
+
+
+@torch.library.custom_op("nnunet_fganet::direct_conv2d_rows", mutates_args=())
+def direct_conv2d_rows(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, slope: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.direct.direct_conv2d`; inference only."""
+    return direct_conv2d(rows, weight, bias, stride, slope, dtype)
+
+
+@direct_conv2d_rows.register_fake
+def _(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, slope: float, dtype: torch.dtype
+) -> torch.Tensor:
+    batch, height, width = rows.shape[:3]
+    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)

@@ -9,9 +9,13 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nnunet_fganet.compiled.direct import direct_weight
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.operators import direct_conv2d_rows
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
+from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.network.conv import convolve_by_winograd, suits_winograd
 
 # Activation -> its name and arguments in oneDNN.
@@ -129,12 +133,47 @@ class WinogradConv2d(nn.Module):
         return convolve_by_winograd(x, self.weight, self.bias, self.slope)
 
 
+class DirectConv2d(nn.Module):
+    """A convolution with its activation by matrix units, of bfloat16 on a CPU, for inference only.
+
+    Parameters
+    ----------
+    conv
+        See :func:`_suits_direct`; its weights are copied.
+    activation
+        See :class:`PackedConv2d`.
+    dtype
+        Of the output; sums and the bias are float32.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__()
+        self.dtype, self.slope, self.stride = dtype, SLOPES[activation], conv.stride[0]
+        self.weight = direct_weight(conv.weight.detach())
+        self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
+        return image(direct_conv2d_rows(image_rows(x), self.weight, self.bias, self.stride, self.slope, self.dtype))
+
+
+def _suits_direct(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    """Whether matrix units compute this convolution here."""
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    same = conv.padding == (size // 2, size // 2) and size % 2 == 1
+    square = conv.kernel_size == (size, size) and conv.stride == (stride, stride) and conv.dilation == (1, 1)
+    on_cpu = conv.weight.device.type == "cpu" and dtype == torch.bfloat16 and conv.groups == 1
+    return same and square and on_cpu and has_matrix_units()
+
+
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
     """Make one convolution ready, in the way that is fastest for it."""
     if runs_kernels(conv.weight.device, dtype):
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
+    if _suits_direct(conv, dtype):
+        return DirectConv2d(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 

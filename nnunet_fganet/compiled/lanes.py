@@ -204,6 +204,18 @@ def bounded(typing_context: Any, x: Any, low: Any, high: Any) -> tuple[Any, Any]
 
 
 @intrinsic
+def larger(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """Larger one of two float32 numbers, or of sixteen each; NaN where either is."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        a, b = values
+        takes_first = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+        return builder.select(takes_first, a, b)
+
+    return a(a, a), generate
+
+
+@intrinsic
 def rounded_down(typing_context: Any, x: Any) -> tuple[Any, Any]:
     """Largest whole number that is no larger, of one float32 or of sixteen."""
 

@@ -18,10 +18,9 @@ from numba.extending import intrinsic
 from torch.nn import functional
 
 ROWS_OF_TILE = 16  # of the left factor and of the sums
-BLOCK = 32  # columns of the sums in a block, and numbers that one step multiplies
-SUMS = BLOCK * BLOCK  # of a block
+BLOCK = 32  # rows and columns of the sums in a block, and numbers that one step multiplies
+STEP_BYTES = 2048  # of the right factor
 _TILE_BYTES, _ROW_BYTES = 1024, 64
-_STEP_BYTES = 2 * _TILE_BYTES  # of the right factor
 _BYTE, _LONG, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _POINTER = _BYTE.as_pointer()
 
@@ -118,7 +117,7 @@ def add_products(typing_context: Any, first: Any, second: Any, stride: Any, step
         first, second, stride, steps, weight = values
         with cgutils.for_range(builder, steps) as loop:
             place = builder.mul(loop.index, _LONG(_ROW_BYTES))
-            tile = builder.add(weight, builder.mul(loop.index, _LONG(_STEP_BYTES)))
+            tile = builder.add(weight, builder.mul(loop.index, _LONG(STEP_BYTES)))
             rows = [_pointer(builder, builder.add(each, place)) for each in (first, second)]
             _load(builder, _RIGHT[0], _pointer(builder, tile), _LONG(_ROW_BYTES))
             _load(builder, _LEFT[0], rows[0], stride)
@@ -139,12 +138,17 @@ def write_sums(typing_context: Any, out: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         for tile in _SUMS:
-            row, column = divmod(tile, 2)
-            place = _pointer(builder, values[0], row * SUMS * 2 + column * _ROW_BYTES)
-            _call(builder, "tilestored64", _BYTE(tile), place, _LONG(BLOCK * 4))
+            _call(
+                builder, "tilestored64", _BYTE(tile), _place_of_sums(builder, tile, values[0]), _LONG(BLOCK * 4)
+            )
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
+
+
+def _place_of_sums(builder: Any, tile: int, address: Any) -> Any:
+    row, column = divmod(tile, 2)
+    return _pointer(builder, address, row * ROWS_OF_TILE * BLOCK * 4 + column * _ROW_BYTES)
 
 
 def _load(builder: Any, tile: int, place: Any, stride: Any) -> None:

@@ -7,6 +7,7 @@ import torch
 from nnunet_fganet.compiled import attention
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.direct import direct_conv2d
+from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
 
@@ -218,3 +219,26 @@ def _(
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
     return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)
+
+
+@torch.library.custom_op("nnunet_fganet::gate_by_sigmoid_rows", mutates_args=("values",))
+def gate_by_sigmoid_rows(values: torch.Tensor, gate: torch.Tensor) -> None:
+    """See :func:`nnunet_fganet.compiled.pointwise.gate_by_sigmoid`; inference only."""
+    gate_by_sigmoid(values, gate)
+
+
+@gate_by_sigmoid_rows.register_fake
+def _(values: torch.Tensor, gate: torch.Tensor) -> None:
+    return None
+
+
+@torch.library.custom_op("nnunet_fganet::max_pool2_rows", mutates_args=())
+def max_pool2_rows(rows: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.pointwise.max_pool2`; inference only."""
+    return max_pool2(rows)
+
+
+@max_pool2_rows.register_fake
+def _(rows: torch.Tensor) -> torch.Tensor:
+    batch, height, width, channels = rows.shape
+    return rows.new_empty(batch, height // 2, width // 2, channels)

@@ -1,9 +1,10 @@
-"""BGA and the decoder's stages for inference: as few full-resolution intermediates as it takes."""
+"""BGA, the decoder's stages and pooling for inference: as few full-resolution intermediates as it takes."""
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
+from nnunet_fganet.compiled.operators import gate_and_add_rows, gate_by_sigmoid_rows, joined_rows, max_pool2_rows
 from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.network.bga import BGA, upsample2
@@ -22,7 +23,7 @@ class PreparedBGA(nn.Module):
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.bga.BGA.forward`."""
         fine, gate = self.low_fine(low), self.high_fine(high)
-        coarse = self.low_coarse(low).mul_(self.high_coarse(high).sigmoid_())
+        coarse = _gated(self.low_coarse(low), self.high_coarse(high))
         return self.fusion(_joined(fine, gate, coarse))
 
 
@@ -44,6 +45,23 @@ class PreparedDecoderStage(nn.Module):
         if not _in_loops(fused):
             return torch.cat((fused, upsample2(deep)), dim=1)
         return image(joined_rows(image_rows(fused), image_rows(deep)))
+
+
+class PreparedMaxPool2d(nn.Module):
+    """``torch.nn.MaxPool2d(2)``."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, height, width)``, even sizes, to half the height and width."""
+        return image(max_pool2_rows(image_rows(x))) if _in_loops(x) else functional.max_pool2d(x, 2)
+
+
+def _gated(values: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    """``values * sigmoid(gate)``, at best into the memory of ``values``."""
+    if not _in_loops(values):
+        return values.mul_(gate.sigmoid_())
+    rows = image_rows(values)
+    gate_by_sigmoid_rows(rows, image_rows(gate))
+    return image(rows)
 
 
 def _joined(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:

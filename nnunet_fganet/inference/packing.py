@@ -61,10 +61,12 @@ class PackedConv2d(nn.Module):
         self.stride, self.dilation = list(conv.stride), list(conv.dilation)
         self.groups = conv.groups
         weight = conv.weight.detach().to(dtype)
-        self.bias = None if conv.bias is None else conv.bias.detach().to(dtype)
         # oneDNN packs 1 x 1 weights for large images; small ones then take up to 17 times as long.
         packable = conv.kernel_size != (1, 1)
         self.packed = packable and weight.device.type == "cpu" and _onednn_computes(dtype)
+        # Rounding the bias, which most of BatchNorm goes into, would shift whole channels.
+        bias_dtype = torch.float32 if self.packed else dtype
+        self.bias = None if conv.bias is None else conv.bias.detach().to(bias_dtype)
         if self.packed:
             self.weight = torch.ops.mkldnn._reorder_convolution_weight(
                 weight, self.padding, self.stride, self.dilation, self.groups
@@ -139,7 +141,7 @@ class DirectConv2d(nn.Module):
     Parameters
     ----------
     conv
-        See :func:`_suits_direct`; its weights are copied.
+        See :func:`suits_matrix_units`; its weights are copied.
     activation
         See :class:`PackedConv2d`.
     dtype
@@ -157,7 +159,7 @@ class DirectConv2d(nn.Module):
         return image(direct_conv2d_rows(image_rows(x), self.weight, self.bias, self.stride, self.slope, self.dtype))
 
 
-def _suits_direct(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+def suits_matrix_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     """Whether matrix units compute this convolution here."""
     size, stride = conv.kernel_size[0], conv.stride[0]
     same = conv.padding == (size // 2, size // 2) and size % 2 == 1
@@ -172,8 +174,6 @@ def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
-    if _suits_direct(conv, dtype):
-        return DirectConv2d(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 
@@ -195,7 +195,8 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             if activation != "none":
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
-                layer, waiting[0] = _with_moved_bias(layer, waiting[0])
+                if layer.weight.device.type != "cpu":  # where a bias costs a pass
+                    layer, waiting[0] = _with_moved_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
     return packed

@@ -8,7 +8,7 @@ from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage
+from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage, PreparedMaxPool2d
 from nnunet_fganet.inference.graph import CudaGraphs
 from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
@@ -164,9 +164,9 @@ def _join_parts(module: nn.Module, by_kernels: bool) -> nn.Module:
         return _gpu().GpuBGA(module) if by_kernels else PreparedBGA(module)
     if isinstance(module, DecoderStage):
         return _gpu().GpuDecoderStage(module) if by_kernels else PreparedDecoderStage(module)
-    if not by_kernels:
-        return module
-    return _gpu().GpuMaxPool2d() if isinstance(module, nn.MaxPool2d) else module
+    if isinstance(module, nn.MaxPool2d):
+        return _gpu().GpuMaxPool2d() if by_kernels else PreparedMaxPool2d()
+    return module
 
 
 def _gpu() -> ModuleType:

@@ -25,15 +25,15 @@ def cpu_has_bfloat16_units() -> bool:
     return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
 
 
-def image_dtype(dtype: torch.dtype, device: str) -> torch.dtype:
+def image_dtype(dtype: torch.dtype, device: str, fine: bool) -> torch.dtype:
     """Dtype of all but the deformable convolutions in a prepared network that computes in ``dtype``.
 
-    On CPUs that say that they have no matrix units for bfloat16, this is float32: where dot products double the
-    arithmetic, Winograd's convolution in float32 saves more of it, and the masks hardly differ from those in float32
-    (docs/performance.md).
+    In bfloat16 on a CPU, stages at full and half resolution (``fine``) are in float32: what is rounded there
+    changes most pixels of the masks. So are the others where the CPU says that it has no matrix units for bfloat16:
+    dot products double the arithmetic, Winograd's convolution in float32 saves more of it (docs/performance.md).
     """
-    is_divided = dtype == torch.bfloat16 and device == "cpu" and not cpu_may_have_matrix_units()
-    return torch.float32 if is_divided else dtype
+    in_float32 = dtype == torch.bfloat16 and device == "cpu" and (fine or not cpu_may_have_matrix_units())
+    return torch.float32 if in_float32 else dtype
 
 
 def cpu_may_have_matrix_units() -> bool:

@@ -23,9 +23,10 @@ LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
-_BITS, _HALF_BITS = ir.VectorType(ir.IntType(32), LANES), ir.VectorType(ir.IntType(16), LANES)
+_BITS, _HALF_BITS, _BYTES = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16, 8))
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 _BFLOAT16_ROWS = types.Array(types.uint16, 2, "C")
+_INTEGER_ROWS, _BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
 _ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2)}  # sixteen numbers in memory, and bytes of one
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
@@ -44,6 +45,42 @@ _LANES = Lanes()
 class _LanesModel(PrimitiveModel):
     def __init__(self, manager: Any, numba_type: Any) -> None:
         super().__init__(manager, numba_type, VECTOR)
+
+
+@intrinsic
+def load_integers(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any] | None:
+    """Read sixteen 32-bit integers, as float32, in a row of a contiguous array of two dimensions."""
+    if array != _INTEGER_ROWS:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        numbers = builder.load(_address(context, builder, array, values, _BITS), align=4)
+        return builder.sitofp(numbers, VECTOR)
+
+    return _LANES(array, types.intp, types.intp), generate
+
+
+@intrinsic
+def store_bytes(typing_context: Any, array: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
+    """Round to 16-bit integers and write their high bytes into the first row of an array, the low ones into the second.
+
+    A number is ``256 * high + low`` with ``low`` between -128 and 127; those beyond 32639 have no such parts.
+    """
+    if array != _BYTE_ROWS:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        array_value, column, lanes = values
+        round_ = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), "llvm.rint.v16f32")
+        numbers = builder.fptosi(builder.call(round_, [lanes]), _BITS)
+        high = builder.ashr(builder.add(numbers, _constant(_BITS, 128)), _constant(_BITS, 8))
+        for row, part in enumerate((high, numbers)):  # the low byte of a number is that of its remainder
+            place = array_value, column.type(row), column
+            bytes_ = builder.trunc(part, _BYTES)
+            builder.store(bytes_, _address(context, builder, array, place, _BYTES), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, _LANES), generate
 
 
 class _BFloat(ir.Type):
@@ -208,11 +245,28 @@ def larger(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:
     """Larger one of two float32 numbers, or of sixteen each; NaN where either is."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        a, b = values
-        takes_first = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
-        return builder.select(takes_first, a, b)
+        return _larger(builder, *values)
 
     return a(a, a), generate
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    takes_first = builder.or_(builder.fcmp_ordered(">", a, b), builder.fcmp_unordered("uno", a, a))
+    return builder.select(takes_first, a, b)
+
+
+@intrinsic
+def largest_lane(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
+    """Largest of sixteen numbers; NaN where one of them is."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (lanes,) = values
+        for step in (8, 4, 2, 1):
+            order = ir.Constant(ir.VectorType(_INDEX, LANES), [(k + step) % LANES for k in range(LANES)])
+            lanes = _larger(builder, lanes, builder.shuffle_vector(lanes, lanes, order))
+        return builder.extract_element(lanes, _INDEX(0))
+
+    return types.float32(_LANES), generate
 
 
 @intrinsic

@@ -1,8 +1,8 @@
-"""Products of bfloat16 matrices by a processor's matrix units (Intel's AMX) in compiled loops.
+"""Products of matrices of 16-bit integers by a processor's matrix units (Intel's AMX) in compiled loops.
 
-The units have eight registers (*tiles*) of 16 rows of 64 bytes. A product of a tile of 16 x 32 numbers in bfloat16 and
-one of 32 x 16 adds to a tile of 16 x 16 sums in float32 (Intel 64 and IA-32 Architectures Software Developer's Manual,
-TDPBF16PS). Four tiles of sums, of two by two products, take two tiles of each factor.
+The units have eight registers (*tiles*) of 16 rows of 64 bytes. A product of a tile of 16 x 64 8-bit integers and one of
+64 x 16 adds to a tile of 16 x 16 sums of 32 bits (Intel 64 and IA-32 Architectures Software Developer's Manual,
+TDPBSSD). A 16-bit integer is ``256 * high + low`` of two 8-bit ones; of the four products of two such sums three count.
 """
 
 from functools import cache
@@ -18,18 +18,23 @@ from numba.extending import intrinsic
 from torch.nn import functional
 
 ROWS_OF_TILE = 16  # of the left factor and of the sums
-BLOCK = 32  # rows and columns of the sums in a block, and numbers that one step multiplies
-STEP_BYTES = 2048  # of the right factor
-_TILE_BYTES, _ROW_BYTES = 1024, 64
+BLOCK = 32  # rows of the sums in a block
+PANEL = 16  # columns of the sums in a block
+STEP = 64  # numbers that one step multiplies
+STEP_BYTES = 2 * PANEL * STEP  # of the right factor: its high bytes, its low bytes
+LARGEST = 127 * 256 + 127  # of the 16-bit integers: both of its parts are 8-bit integers
+_ROW_BYTES, _TILE_BYTES = 64, 1024
 _BYTE, _LONG, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _POINTER = _BYTE.as_pointer()
+# Tiles: sums of high times high bytes of two times 16 rows, sums of high times low ones; left factors; right factors.
+_HIGH_SUMS, _LOW_SUMS, _LEFT, _RIGHT = (0, 1), (2, 3), (4, 5), (6, 7)
 
 
 @cache
 def has_matrix_units() -> bool:
     """Whether this process may use them: the processor has them, LLVM knows them, and the system allows it."""
     known = get_host_cpu_features()
-    if not (known.get("amx-tile", False) and known.get("amx-bf16", False)):
+    if not (known.get("amx-tile", False) and known.get("amx-int8", False)):
         return False
     allow = getattr(torch.cpu, "_init_amx", None)  # Linux wants to be asked for the memory of the tiles
     return allow is not None and bool(allow())
@@ -45,17 +50,19 @@ def tile_shapes() -> np.ndarray[Any, np.dtype[np.uint8]]:
     return shapes
 
 
-def tiled_weight(weight: torch.Tensor) -> torch.Tensor:
-    """Lay out the right factor, ``(out, lines, length)``, in tiles, panel by panel of :data:`BLOCK` outputs.
+def tiled(integers: torch.Tensor) -> torch.Tensor:
+    """Lay out the right factor in tiles, panel by panel of :data:`PANEL` columns.
 
-    Returns bfloat16 ``(panels, lines, steps, 2, 16, 16, 2)``, filled up with zeros: of a line's ``steps`` of
-    :data:`BLOCK` numbers, pairs of numbers side by side, as the units want them.
+    ``integers`` ``(columns, lines, length)``: 16-bit integers up to :data:`LARGEST`, of any integer dtype. Returns int8
+    ``(panels, lines, steps, 2, 16, 16, 4)``, filled up with zeros: of a line's ``steps`` of :data:`STEP` numbers first
+    the high and then the low bytes, four numbers of a column side by side, as the units want them.
     """
-    out, _, length = weight.shape
-    filled = functional.pad(weight.bfloat16(), (0, -length % BLOCK, 0, 0, 0, -out % BLOCK))
-    panels, lines, steps = filled.shape[0] // BLOCK, filled.shape[1], filled.shape[2] // BLOCK
-    pairs = filled.view(panels, 2, ROWS_OF_TILE, lines, steps, ROWS_OF_TILE, 2)
-    return pairs.permute(0, 3, 4, 1, 5, 2, 6).contiguous()
+    columns, lines, length = integers.shape
+    filled = functional.pad(integers, (0, -length % STEP, 0, 0, 0, -columns % PANEL))
+    low = (filled + 128).remainder(256) - 128
+    parts = torch.stack([(filled - low) // 256, low]).to(torch.int8)
+    quads = parts.view(2, filled.shape[0] // PANEL, PANEL, lines, filled.shape[2] // STEP, STEP // 4, 4)
+    return quads.permute(1, 3, 4, 0, 5, 2, 6).contiguous()
 
 
 def _call(builder: Any, name: str, *given: Any) -> Any:
@@ -91,15 +98,12 @@ def end_tiles(typing_context: Any, before: Any) -> Any:
     return types.void(types.int64), generate
 
 
-_SUMS, _LEFT, _RIGHT = (0, 1, 2, 3), (4, 5), (6, 7)  # tiles
-
-
 @intrinsic
 def clear_sums(typing_context: Any) -> Any:
-    """Begin a block of 32 x 32 sums."""
+    """Begin a block of 32 x 16 sums."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        for tile in _SUMS:
+        for tile in (*_HIGH_SUMS, *_LOW_SUMS):
             _call(builder, "tilezero", _BYTE(tile))
         return context.get_dummy_value()
 
@@ -107,48 +111,46 @@ def clear_sums(typing_context: Any) -> Any:
 
 
 @intrinsic
-def add_products(typing_context: Any, first: Any, second: Any, stride: Any, steps: Any, weight: Any) -> Any:
-    """Multiply 32 rows by ``steps`` steps of a panel of :func:`tiled_weight`, all given by address, and add to the sums.
+def add_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, steps: Any, factor: Any) -> Any:
+    """Multiply 32 rows by ``steps`` steps of a panel of :func:`tiled`, all given by address, and add to the sums.
 
-    ``first`` and ``second``: where 16 rows each begin, ``stride`` bytes from row to row.
+    ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low bytes
+    lie ``low`` bytes behind them.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        first, second, stride, steps, weight = values
+        first, second, low, stride, steps, factor = values
         with cgutils.for_range(builder, steps) as loop:
             place = builder.mul(loop.index, _LONG(_ROW_BYTES))
-            tile = builder.add(weight, builder.mul(loop.index, _LONG(STEP_BYTES)))
-            rows = [_pointer(builder, builder.add(each, place)) for each in (first, second)]
+            tile = builder.add(factor, builder.mul(loop.index, _LONG(STEP_BYTES)))
+            rows = [builder.add(each, place) for each in (first, second)]
             _load(builder, _RIGHT[0], _pointer(builder, tile), _LONG(_ROW_BYTES))
-            _load(builder, _LEFT[0], rows[0], stride)
-            _add_product(builder, _SUMS[0], _LEFT[0], _RIGHT[0])
             _load(builder, _RIGHT[1], _pointer(builder, tile, _TILE_BYTES), _LONG(_ROW_BYTES))
-            _add_product(builder, _SUMS[1], _LEFT[0], _RIGHT[1])
-            _load(builder, _LEFT[1], rows[1], stride)
-            _add_product(builder, _SUMS[2], _LEFT[1], _RIGHT[0])
-            _add_product(builder, _SUMS[3], _LEFT[1], _RIGHT[1])
+            # Products that add to the same sums are far apart: each takes as long as three others.
+            for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
+                _load(builder, left, _pointer(builder, row), stride)
+                _add_product(builder, sums, left, _RIGHT[1])
+            for left, sums in zip(_LEFT, _HIGH_SUMS, strict=True):
+                _add_product(builder, sums, left, _RIGHT[0])
+            for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
+                _load(builder, left, _pointer(builder, builder.add(row, low)), stride)
+                _add_product(builder, sums, left, _RIGHT[0])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 5), generate
+    return types.void(*[types.int64] * 6), generate
 
 
 @intrinsic
 def write_sums(typing_context: Any, out: Any) -> Any:
-    """Write the sums to an address, float32 ``(32, 32)``."""
+    """Write the sums to an address, int32 ``(2, 32, 16)``: of high bytes, then of high times low ones."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        for tile in _SUMS:
-            _call(
-                builder, "tilestored64", _BYTE(tile), _place_of_sums(builder, tile, values[0]), _LONG(BLOCK * 4)
-            )
+        for k, tile in enumerate((*_HIGH_SUMS, *_LOW_SUMS)):
+            place = _pointer(builder, values[0], k * _TILE_BYTES)
+            _call(builder, "tilestored64", _BYTE(tile), place, _LONG(_ROW_BYTES))
         return context.get_dummy_value()
 
     return types.void(types.int64), generate
-
-
-def _place_of_sums(builder: Any, tile: int, address: Any) -> Any:
-    row, column = divmod(tile, 2)
-    return _pointer(builder, address, row * ROWS_OF_TILE * BLOCK * 4 + column * _ROW_BYTES)
 
 
 def _load(builder: Any, tile: int, place: Any, stride: Any) -> None:
@@ -156,4 +158,4 @@ def _load(builder: Any, tile: int, place: Any, stride: Any) -> None:
 
 
 def _add_product(builder: Any, sums: int, left: int, right: int) -> None:
-    _call(builder, "tdpbf16ps", _BYTE(sums), _BYTE(left), _BYTE(right))
+    _call(builder, "tdpbssd", _BYTE(sums), _BYTE(left), _BYTE(right))

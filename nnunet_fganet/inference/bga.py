@@ -36,7 +36,7 @@ class PreparedDecoderStage(nn.Module):
 
     def forward(self, deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
-        deep = self.match(deep)
+        deep = self.match(deep.to(skip.dtype))
         fused = skip if self.bga is None else self.bga(skip, deep)
         return self.block(self.sda(self.join(fused, deep)))
 

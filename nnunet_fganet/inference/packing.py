@@ -10,6 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.direct import direct_weight
+from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import direct_conv2d_rows
 from nnunet_fganet.compiled.tiles import count_tiles
@@ -136,7 +137,7 @@ class WinogradConv2d(nn.Module):
 
 
 class DirectConv2d(nn.Module):
-    """A convolution with its activation by matrix units, of bfloat16 on a CPU, for inference only.
+    """A convolution with its activation by matrix units for bfloat16 on a CPU, to float32, for inference only.
 
     Parameters
     ----------
@@ -145,18 +146,18 @@ class DirectConv2d(nn.Module):
     activation
         See :class:`PackedConv2d`.
     dtype
-        Of the output; sums and the bias are float32.
+        Of the input: bfloat16, or float32, which takes three products in bfloat16.
     """
 
-    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype = torch.bfloat16) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
         super().__init__()
-        self.dtype, self.slope, self.stride = dtype, SLOPES[activation], conv.stride[0]
-        self.weight = direct_weight(conv.weight.detach())
+        self.slope, self.stride = SLOPES[activation], conv.stride[0]
+        self.weight = direct_weight(conv.weight.detach(), dtype)
         self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
-        return image(direct_conv2d_rows(image_rows(x), self.weight, self.bias, self.stride, self.slope, self.dtype))
+        return image(direct_conv2d_rows(image_rows(x), self.weight, self.bias, self.stride, self.slope, torch.float32))
 
 
 def suits_matrix_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
@@ -164,8 +165,7 @@ def suits_matrix_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     size, stride = conv.kernel_size[0], conv.stride[0]
     same = conv.padding == (size // 2, size // 2) and size % 2 == 1
     square = conv.kernel_size == (size, size) and conv.stride == (stride, stride) and conv.dilation == (1, 1)
-    on_cpu = conv.weight.device.type == "cpu" and dtype == torch.bfloat16 and conv.groups == 1
-    return same and square and on_cpu and has_matrix_units()
+    return same and square and conv.groups == 1 and conv.weight.device.type == "cpu" and has_matrix_units()
 
 
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
@@ -174,6 +174,8 @@ def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
+    if dtype == torch.float32 and suits_matrix_units(conv, dtype) and conv.kernel_size != (1, 1) and conv.in_channels >= LANES:
+        return DirectConv2d(conv, activation, dtype)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 

@@ -38,8 +38,8 @@ def optimize_for_inference(
     network
         Its weights are copied; later changes to them do not reach the copy.
     dtype
-        To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32. In bfloat16 on a CPU
-        without matrix units only the deformable convolutions are (:func:`nnunet_fganet.precision.image_dtype`).
+        To compute in; None: bfloat16 on a CPU with units for it, float16 on a GPU, else float32. In bfloat16 a CPU
+        computes parts in float32 (:func:`nnunet_fganet.precision.image_dtype`).
     compiled
         On a CPU, also compile with ``torch.compile``, at the first image of each size: needs a C++ compiler
         and about a minute, and is for who predicts thousands of frames.
@@ -77,7 +77,6 @@ class PreparedFGANet(nn.Module):
     def __init__(self, network: FGANet, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
-        self.image_dtype = image_dtype(dtype, _device_type(network))
         self.size_multiple = network.size_multiple
         with torch.inference_mode(False), torch.no_grad():
             network = copy.deepcopy(network).eval()
@@ -85,14 +84,27 @@ class PreparedFGANet(nn.Module):
             network.decoder.seg_layers = network.decoder.seg_layers[:1]
             network.compute_dtypes, network.inference = {}, None
             by_kernels = _runs_kernels(network, dtype)
-            first = pack_convolutions(nn.Sequential(*network.encoder.stages[0].children()), torch.float32)[0]
-            self.network = _prepare(network, self.image_dtype, dtype, by_kernels)
-            self.frame_dtype = self.image_dtype
-            if self.image_dtype == torch.bfloat16 and not by_kernels:
-                # Of all that may be rounded, the frame itself changes most pixels (docs/performance.md).
-                self.frame_dtype = torch.float32
-                network.encoder.stages[0].add_module("0", nn.Sequential(first, _Rounding(self.image_dtype)))
+            device = _device_type(network)
+            self.fine_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=True)
+            self.coarse_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=False)
+            self.network = self._prepared(network, by_kernels)
             self.graphs = CudaGraphs(self.network, dtype) if by_kernels else None
+
+    def _prepared(self, network: FGANet, by_kernels: bool) -> FGANet:
+        """Prepare stage by stage: those without SDA, at full and half resolution, may be in a format of their own."""
+        first_coarse = network.encoder.FIRST_STAGE_WITH_SDA
+        for k, stage in enumerate(network.encoder.stages):
+            dtype = self.fine_dtype if k < first_coarse else self.coarse_dtype
+            network.encoder.stages[k] = _prepare(stage, dtype, self.dtype, by_kernels)
+        if self.fine_dtype != self.coarse_dtype and len(network.encoder.stages) > first_coarse:
+            stage = network.encoder.stages[first_coarse]
+            stage.insert(1, _Rounding(self.coarse_dtype))  # what has been pooled
+        last_coarse = len(network.decoder.stages) - network.decoder.STAGES_WITHOUT_SDA
+        for k, stage in enumerate(network.decoder.stages):
+            dtype = self.coarse_dtype if k < last_coarse else self.fine_dtype
+            network.decoder.stages[k] = _prepare(stage, dtype, self.dtype, by_kernels)
+        network.decoder.seg_layers[0] = _prepare(network.decoder.seg_layers[0], self.fine_dtype, self.dtype, by_kernels)
+        return network
 
     @torch.no_grad()
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -100,7 +112,7 @@ class PreparedFGANet(nn.Module):
         # Triton launches on the current device, whichever the image is on.
         with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
             if self.graphs is None or torch.cuda.is_current_stream_capturing():
-                logits = self.network(x.to(self.frame_dtype).contiguous(memory_format=torch.channels_last))
+                logits = self.network(x.to(self.fine_dtype).contiguous(memory_format=torch.channels_last))
             else:
                 logits = run_padded(self.graphs, x, self.size_multiple)
         # A copy of its own: callers write into it.
@@ -144,7 +156,7 @@ def _runs_kernels(network: FGANet, dtype: torch.dtype) -> bool:
 
 
 def _prepare(module: nn.Module, dtype: torch.dtype, deform_dtype: torch.dtype, by_kernels: bool) -> nn.Module:
-    """Replace, from the inside out, what has a faster form."""
+    """Replace, from the inside out, what has a faster form; ``deform_dtype`` is that of deformable convolutions."""
     if isinstance(module, SDA):
         return _gpu().GpuSDA(module, dtype) if by_kernels else PreparedSDA(module, dtype, deform_dtype)
     if isinstance(module, nn.Conv2d):

@@ -27,7 +27,7 @@ class PreparedSDA(nn.Module):
         # In float32, where it can be: bfloat16 resolves a 64th of a pixel at best.
         suits = suits_matrix_units(sda.offset_conv, dtype)
         self.offset_conv = (
-            DirectConv2d(sda.offset_conv, "none", torch.float32) if suits else pack_convolution(sda.offset_conv, "none", dtype)
+            DirectConv2d(sda.offset_conv, "none", dtype) if suits else pack_convolution(sda.offset_conv, "none", dtype)
         )
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
         device = self.deform_conv.bias.device

@@ -6,7 +6,7 @@ import torch
 
 from nnunet_fganet.compiled import attention
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
-from nnunet_fganet.compiled.direct import direct_conv2d
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
@@ -205,20 +205,20 @@ def _(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(rows)
 
 
-@torch.library.custom_op("nnunet_fganet::direct_conv2d_rows", mutates_args=())
-def direct_conv2d_rows(
-    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, slope: float, dtype: torch.dtype
+@torch.library.custom_op("nnunet_fganet::fixed_point_conv2d_rows", mutates_args=())
+def fixed_point_conv2d_rows(
+    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, stride: int, slope: float
 ) -> torch.Tensor:
-    """See :func:`nnunet_fganet.compiled.direct.direct_conv2d`; inference only."""
-    return direct_conv2d(rows, weight, bias, stride, slope, dtype)
+    """See :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`; inference only."""
+    return fixed_point_conv2d(rows, weight, scale, bias, stride, slope)
 
 
-@direct_conv2d_rows.register_fake
+@fixed_point_conv2d_rows.register_fake
 def _(
-    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, stride: int, slope: float, dtype: torch.dtype
+    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, stride: int, slope: float
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
-    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)
+    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0])
 
 
 @torch.library.custom_op("nnunet_fganet::gate_by_sigmoid_rows", mutates_args=("values",))

@@ -9,10 +9,10 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from nnunet_fganet.compiled.direct import direct_weight
+from nnunet_fganet.compiled.fixed_point import fixed_point_weight
 from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.operators import direct_conv2d_rows
+from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
@@ -136,8 +136,8 @@ class WinogradConv2d(nn.Module):
         return convolve_by_winograd(x, self.weight, self.bias, self.slope)
 
 
-class DirectConv2d(nn.Module):
-    """A convolution with its activation by matrix units for bfloat16 on a CPU, to float32, for inference only.
+class FixedPointConv2d(nn.Module):
+    """A convolution of float32 images with its activation by matrix units for 8-bit integers, for inference only.
 
     Parameters
     ----------
@@ -145,44 +145,45 @@ class DirectConv2d(nn.Module):
         See :func:`suits_matrix_units`; its weights are copied.
     activation
         See :class:`PackedConv2d`.
-    dtype
-        Of the input: bfloat16, or float32, which takes three products in bfloat16.
     """
 
-    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
         super().__init__()
         self.slope, self.stride = SLOPES[activation], conv.stride[0]
-        self.weight = direct_weight(conv.weight.detach(), dtype)
+        self.weight, self.scale = fixed_point_weight(conv.weight.detach())
         self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
-        return image(direct_conv2d_rows(image_rows(x), self.weight, self.bias, self.stride, self.slope, torch.float32))
+        given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope)
+        return image(fixed_point_conv2d_rows(*given))
 
 
-def suits_matrix_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
-    """Whether matrix units compute this convolution here."""
-    size, stride = conv.kernel_size[0], conv.stride[0]
-    same = conv.padding == (size // 2, size // 2) and size % 2 == 1
-    square = conv.kernel_size == (size, size) and conv.stride == (stride, stride) and conv.dilation == (1, 1)
-    return same and square and conv.groups == 1 and conv.weight.device.type == "cpu" and has_matrix_units()
+def suits_matrix_units(conv: nn.Conv2d) -> bool:
+    """Whether matrix units for 8-bit integers compute this convolution here, and sooner than others."""
+    plain = conv.kernel_size == (3, 3) and conv.padding == conv.dilation == (1, 1) and conv.groups == 1
+    even = conv.stride in {(1, 1), (2, 2)} and conv.in_channels >= LANES
+    return plain and even and conv.weight.device.type == "cpu" and has_matrix_units()
 
 
-def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
-    """Make one convolution ready, in the way that is fastest for it."""
+def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype, fixed_point: bool = False) -> nn.Module:
+    """Make one convolution ready, in the way that is fastest for it.
+
+    ``fixed_point``: whether float32 images may be rounded to 16-bit integers where that is faster.
+    """
     if runs_kernels(conv.weight.device, dtype):
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
-    if dtype == torch.float32 and suits_matrix_units(conv, dtype) and conv.kernel_size != (1, 1) and conv.in_channels >= LANES:
-        return DirectConv2d(conv, activation, dtype)
+    if fixed_point and dtype == torch.float32 and suits_matrix_units(conv):
+        return FixedPointConv2d(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 
-def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
+def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype, fixed_point: bool = False) -> nn.Sequential:
     """Replace each [convolution, BatchNorm, activation] of a sequence in evaluation mode by one packed convolution.
 
-    Other normalisations stay, dropout goes.
+    Other normalisations stay, dropout goes. ``fixed_point``: see :func:`pack_convolution`.
     """
     waiting = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
     packed = nn.Sequential()
@@ -199,7 +200,7 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
                 if layer.weight.device.type != "cpu":  # where a bias costs a pass
                     layer, waiting[0] = _with_moved_bias(layer, waiting[0])
-            layer = pack_convolution(layer, activation, dtype)
+            layer = pack_convolution(layer, activation, dtype, fixed_point)
         packed.append(layer)
     return packed
 

@@ -1,6 +1,7 @@
 """FGA-Net made ready for inference."""
 
 import copy
+from dataclasses import dataclass
 from types import ModuleType
 
 import torch
@@ -92,18 +93,18 @@ class PreparedFGANet(nn.Module):
 
     def _prepared(self, network: FGANet, by_kernels: bool) -> FGANet:
         """Prepare stage by stage: those without SDA, at full and half resolution, may be in a format of their own."""
+        fine = _Formats(self.fine_dtype, self.dtype, by_kernels)
+        coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels)
         first_coarse = network.encoder.FIRST_STAGE_WITH_SDA
         for k, stage in enumerate(network.encoder.stages):
-            dtype = self.fine_dtype if k < first_coarse else self.coarse_dtype
-            network.encoder.stages[k] = _prepare(stage, dtype, self.dtype, by_kernels)
+            network.encoder.stages[k] = _prepare(stage, fine if k < first_coarse else coarse)
         if self.fine_dtype != self.coarse_dtype and len(network.encoder.stages) > first_coarse:
             stage = network.encoder.stages[first_coarse]
             stage.insert(1, _Rounding(self.coarse_dtype))  # what has been pooled
         last_coarse = len(network.decoder.stages) - network.decoder.STAGES_WITHOUT_SDA
         for k, stage in enumerate(network.decoder.stages):
-            dtype = self.coarse_dtype if k < last_coarse else self.fine_dtype
-            network.decoder.stages[k] = _prepare(stage, dtype, self.dtype, by_kernels)
-        network.decoder.seg_layers[0] = _prepare(network.decoder.seg_layers[0], self.fine_dtype, self.dtype, by_kernels)
+            network.decoder.stages[k] = _prepare(stage, coarse if k < last_coarse else fine)
+        network.decoder.seg_layers[0] = _prepare(network.decoder.seg_layers[0], fine)
         return network
 
     @torch.no_grad()
@@ -155,19 +156,43 @@ def _runs_kernels(network: FGANet, dtype: torch.dtype) -> bool:
     return all(choose_backend(each, device.type, dtype) == "triton" for each in backends)
 
 
-def _prepare(module: nn.Module, dtype: torch.dtype, deform_dtype: torch.dtype, by_kernels: bool) -> nn.Module:
-    """Replace, from the inside out, what has a faster form; ``deform_dtype`` is that of deformable convolutions."""
+@dataclass(frozen=True)
+class _Formats:
+    """How a stage computes.
+
+    Attributes
+    ----------
+    dtype, deform_dtype
+        Of images and plain convolutions, and of deformable ones.
+    by_kernels
+        Whether Triton's kernels compute.
+    """
+
+    dtype: torch.dtype
+    deform_dtype: torch.dtype
+    by_kernels: bool
+
+    @property
+    def fixed_point(self) -> bool:
+        """Whether float32 images may be rounded to 16-bit integers: they are in float32 for bfloat16's sake."""
+        return self.dtype != self.deform_dtype
+
+
+def _prepare(module: nn.Module, formats: _Formats) -> nn.Module:
+    """Replace, from the inside out, what has a faster form."""
     if isinstance(module, SDA):
-        return _gpu().GpuSDA(module, dtype) if by_kernels else PreparedSDA(module, dtype, deform_dtype)
+        if formats.by_kernels:
+            return _gpu().GpuSDA(module, formats.dtype)
+        return PreparedSDA(module, formats.dtype, formats.deform_dtype)
     if isinstance(module, nn.Conv2d):
-        return pack_convolution(module, "none", dtype)
+        return pack_convolution(module, "none", formats.dtype, formats.fixed_point)
     if isinstance(module, InstanceNorm2d):
-        return _PreparedInstanceNorm(module, dtype)
+        return _PreparedInstanceNorm(module, formats.dtype)
     if isinstance(module, nn.Sequential):
-        module = pack_convolutions(module, dtype)
+        module = pack_convolutions(module, formats.dtype, formats.fixed_point)
     for name, child in module.named_children():
-        module.add_module(name, _prepare(child, dtype, deform_dtype, by_kernels))
-    return _join_parts(module, by_kernels)
+        module.add_module(name, _prepare(child, formats))
+    return _join_parts(module, formats.by_kernels)
 
 
 def _join_parts(module: nn.Module, by_kernels: bool) -> nn.Module:

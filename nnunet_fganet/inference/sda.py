@@ -8,7 +8,7 @@ from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.layout import image, image_rows
-from nnunet_fganet.inference.packing import DirectConv2d, pack_convolution, suits_matrix_units
+from nnunet_fganet.inference.packing import pack_convolution
 from nnunet_fganet.network.norm import image_norm, instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
@@ -24,11 +24,7 @@ class PreparedSDA(nn.Module):
         super().__init__()
         self.modulated, self.deform_dtype = sda.modulated, deform_dtype
         self.pointwise = pack_convolution(sda.pointwise, "none", dtype)
-        # In float32, where it can be: bfloat16 resolves a 64th of a pixel at best.
-        suits = suits_matrix_units(sda.offset_conv, dtype)
-        self.offset_conv = (
-            DirectConv2d(sda.offset_conv, "none", dtype) if suits else pack_convolution(sda.offset_conv, "none", dtype)
-        )
+        self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
         device = self.deform_conv.bias.device
         self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(DTYPES)

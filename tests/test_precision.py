@@ -25,17 +25,19 @@ def test_auto_asks_the_cpu(cpu):
     assert precision.compute_dtypes() == {"cpu": torch.float32}
 
 
-def test_images_are_in_bfloat16_where_there_are_matrix_units(cpu):
+@pytest.mark.parametrize("fine", [True, False])
+def test_coarse_images_are_in_bfloat16_where_there_are_matrix_units(cpu, fine):
+    expected = torch.float32 if fine else torch.bfloat16
     cpu(amx_bf16=True, avx512_bf16=True)
-    assert precision.image_dtype(torch.bfloat16, "cpu") == torch.bfloat16
+    assert precision.image_dtype(torch.bfloat16, "cpu", fine) == expected
     cpu()  # what is not known is not decided against the caller
-    assert precision.image_dtype(torch.bfloat16, "cpu") == torch.bfloat16
+    assert precision.image_dtype(torch.bfloat16, "cpu", fine) == expected
     for units in ({"avx512_bf16": True, "amx_bf16": False}, {"avx2": True}):
         cpu(**units)
-        assert precision.image_dtype(torch.bfloat16, "cpu") == torch.float32
-        assert precision.image_dtype(torch.float32, "cpu") == torch.float32
-        assert precision.image_dtype(torch.bfloat16, "cuda") == torch.bfloat16
-        assert precision.image_dtype(torch.float16, "cpu") == torch.float16
+        assert precision.image_dtype(torch.bfloat16, "cpu", fine) == torch.float32
+        assert precision.image_dtype(torch.float32, "cpu", fine) == torch.float32
+        assert precision.image_dtype(torch.bfloat16, "cuda", fine) == torch.bfloat16
+        assert precision.image_dtype(torch.float16, "cpu", fine) == torch.float16
 
 
 def test_plans_decide_and_the_environment_overrides(cpu, monkeypatch):

@@ -9,7 +9,7 @@ from torch import nn
 
 from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d
+from nnunet_fganet.inference.packing import FixedPointConv2d, PackedConv2d, WinogradConv2d
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.deform_conv import DeformConv2d
@@ -23,6 +23,7 @@ PARTS: dict[type[nn.Module], str] = {
     nn.Conv2d: "convolutions",
     PackedConv2d: "convolutions",
     WinogradConv2d: "convolutions",
+    FixedPointConv2d: "convolutions",
     SDA: "rest of SDA",
     PreparedSDA: "rest of SDA",
     BGA: "rest of BGA",

@@ -20,7 +20,6 @@ from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
     finish_part,
-    float_arguments,
     next_part,
     parts,
     pointer,
@@ -65,8 +64,8 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     sums = rows.new_empty(batch, portions, 2, channels, dtype=torch.float32)
     given = (batch, height, width, channels, groups, portions)
     run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
-    pivot = rows[:, 0, 0].float()
-    mean, scale = _shifted_statistics(sums.sum(1), pivot, steps, height, width)
+    pivot = rows[:, 0, 0].double()
+    mean, scale = _shifted_statistics(sums.double().sum(1), pivot, steps, height, width)
     out = torch.empty_like(rows)
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
     run_parts(_shift_loop(rows.dtype), batch * height, *given[:5], *addresses)
@@ -76,10 +75,10 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 def _shifted_statistics(
     sums: torch.Tensor, pivot: torch.Tensor, steps: torch.Tensor, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means, and one over the standard deviations, of the channels of shifted images.
+    """Means, and one over the standard deviations, float32, of the channels of shifted images.
 
-    ``sums`` ``(batch, 2, channels)``: of the differences of the pixels that stay to ``pivot`` ``(batch, channels)``, and
-    of their squares. The zeros that move in are added here.
+    ``sums`` ``(batch, 2, channels)``: of the differences of the pixels that stay to ``pivot`` ``(batch, channels)``,
+    and of their squares; both float64. The zeros that move in are added here.
     """
     down, across = steps.abs().repeat_interleave(pivot.shape[1] // len(steps), dim=0).unbind(1)
     count = height * width
@@ -87,7 +86,7 @@ def _shifted_statistics(
     first = (sums[:, 0] - moved_in * pivot) / count
     second = (sums[:, 1] + moved_in * pivot.square()) / count
     variance = (second - first.square()).clamp(min=0)
-    return (pivot + first).contiguous(), (variance + EPS).rsqrt().contiguous()
+    return (pivot + first).float().contiguous(), (variance + EPS).rsqrt().float().contiguous()
 
 
 def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:

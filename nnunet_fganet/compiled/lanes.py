@@ -167,7 +167,7 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
     return _LANES(_LANES, types.float32), generate
 
 
-def _operation(name: str) -> Callable[[Any, Any], tuple[Any, Any]]:
+def _operation(name: str) -> Callable[..., tuple[Any, Any]]:
     """Arithmetic of two operands, of which one may be a single number; ``name`` is the builder's."""
 
     def intrinsic_of(typing_context: Any, a: Any, b: Any) -> tuple[Any, Any]:

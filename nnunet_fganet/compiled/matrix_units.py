@@ -1,7 +1,7 @@
 """Products of matrices of 16-bit integers by a processor's matrix units (Intel's AMX) in compiled loops.
 
-The units have eight registers (*tiles*) of 16 rows of 64 bytes. A product of a tile of 16 x 64 8-bit integers and one of
-64 x 16 adds to a tile of 16 x 16 sums of 32 bits (Intel 64 and IA-32 Architectures Software Developer's Manual,
+The units have eight registers (*tiles*) of 16 rows of 64 bytes. A product of a tile of 16 x 64 8-bit integers and one
+of 64 x 16 adds to a tile of 16 x 16 sums of 32 bits (Intel 64 and IA-32 Architectures Software Developer's Manual,
 TDPBSSD). A 16-bit integer is ``256 * high + low`` of two 8-bit ones; of the four products of two such sums three count.
 """
 
@@ -114,8 +114,8 @@ def clear_sums(typing_context: Any) -> Any:
 def add_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, steps: Any, factor: Any) -> Any:
     """Multiply 32 rows by ``steps`` steps of a panel of :func:`tiled`, all given by address, and add to the sums.
 
-    ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low bytes
-    lie ``low`` bytes behind them.
+    ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low
+    bytes lie ``low`` bytes behind them.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -3,7 +3,6 @@
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray

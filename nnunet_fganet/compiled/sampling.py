@@ -60,7 +60,7 @@ def sample_columns(
         What is given is of another kind or shape.
     """
     pixels, taps, channels = columns.shape
-    check_samples(rows, offset, mask, size, taps)
+    _check(rows, offset, mask, size, taps)
     check_array("columns", columns, rows.dtype, pixels, taps, rows.shape[1])
     if first < 0 or first + pixels > len(rows):
         raise ValueError(f"pixels {first} to {first + pixels} are outside of {len(rows)} rows")
@@ -85,7 +85,7 @@ def sample_gradients(
     for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
     """
     pixels, taps, channels = columns_gradient.shape
-    check_samples(rows, offset, mask, size, taps)
+    _check(rows, offset, mask, size, taps)
     check_array("columns_gradient", columns_gradient, rows.dtype, len(rows), taps, rows.shape[1])
     images = pixels // (size[0] * size[1])
     # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
@@ -102,7 +102,7 @@ def sample_gradients(
     return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
 
 
-def check_samples(
+def _check(
     rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int], taps: int
 ) -> None:
     if rows.dtype not in DTYPES:
@@ -138,26 +138,16 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
 
 
 @compiled
-def sample_pixel(
-    rows: Array,
-    offset: Array,
-    mask: Array,
-    height: int,
-    width: int,
-    pixel: int,
-    start: int,
-    stop: int,
-    out: Array,
-    first: int,
+def _sample(
+    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array, first: int
 ) -> None:
-    """Write the samples of one pixel, of taps ``start`` to ``stop``, into the rows of ``out`` from ``first`` on."""
+    """Write the samples of one pixel into the rows of ``out`` from ``first`` on, one a tap."""
     taps, channels = offset.shape[1], rows.shape[1]
-    first -= start
     kernel = int(math.sqrt(taps))
     tail = channels - channels % LANES
     base = pixel // (height * width) * (height * width)
     i, j = (pixel - base) // width, (pixel - base) % width
-    for tap in range(start, stop):
+    for tap in range(taps):
         row, column = _position(i, j, tap, kernel, offset, pixel)
         if math.isnan(row) or math.isnan(column):
             for c in range(channels):
@@ -264,7 +254,7 @@ def _sample_loop(dtype: torch.dtype) -> Any:
         part = next_part(data)
         while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
-                sample_pixel(rows, offset, mask, height, width, first + k, 0, taps, columns, k * taps)
+                _sample(rows, offset, mask, height, width, first + k, columns, k * taps)
             finish_part(data)
             part = next_part(data)
 

@@ -28,7 +28,7 @@ class PreparedBGA(nn.Module):
 
 
 class PreparedDecoderStage(nn.Module):
-    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; takes the parts of ``stage``, which are ready already."""
+    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; takes the parts of ``stage``, which are ready."""
 
     def __init__(self, stage: DecoderStage) -> None:
         super().__init__()

@@ -198,8 +198,7 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype, fixed_point: bo
             if activation != "none":
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
-                if layer.weight.device.type != "cpu":  # where a bias costs a pass
-                    layer, waiting[0] = _with_moved_bias(layer, waiting[0])
+                layer, waiting[0] = _with_moved_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype, fixed_point)
         packed.append(layer)
     return packed

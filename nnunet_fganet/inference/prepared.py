@@ -3,6 +3,7 @@
 import copy
 from dataclasses import dataclass
 from types import ModuleType
+from typing import cast
 
 import torch
 from torch import nn
@@ -93,14 +94,14 @@ class PreparedFGANet(nn.Module):
 
     def _prepared(self, network: FGANet, by_kernels: bool) -> FGANet:
         """Prepare stage by stage: those without SDA, at full and half resolution, may be in a format of their own."""
-        fine = _Formats(self.fine_dtype, self.dtype, by_kernels)
-        coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels)
+        fine = _Formats(self.fine_dtype, self.dtype, by_kernels, fixed_point=self.fine_dtype != self.coarse_dtype)
+        coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels, fixed_point=False)
         first_coarse = network.encoder.FIRST_STAGE_WITH_SDA
         for k, stage in enumerate(network.encoder.stages):
             network.encoder.stages[k] = _prepare(stage, fine if k < first_coarse else coarse)
         if self.fine_dtype != self.coarse_dtype and len(network.encoder.stages) > first_coarse:
-            stage = network.encoder.stages[first_coarse]
-            stage.insert(1, _Rounding(self.coarse_dtype))  # what has been pooled
+            stage = cast(nn.Sequential, network.encoder.stages[first_coarse])
+            stage.insert(1, _Rounding(self.coarse_dtype))  # behind the pooling
         last_coarse = len(network.decoder.stages) - network.decoder.STAGES_WITHOUT_SDA
         for k, stage in enumerate(network.decoder.stages):
             network.decoder.stages[k] = _prepare(stage, coarse if k < last_coarse else fine)
@@ -166,16 +167,14 @@ class _Formats:
         Of images and plain convolutions, and of deformable ones.
     by_kernels
         Whether Triton's kernels compute.
+    fixed_point
+        Whether plain convolutions may round float32 images to 16-bit integers.
     """
 
     dtype: torch.dtype
     deform_dtype: torch.dtype
     by_kernels: bool
-
-    @property
-    def fixed_point(self) -> bool:
-        """Whether float32 images may be rounded to 16-bit integers: they are in float32 for bfloat16's sake."""
-        return self.dtype != self.deform_dtype
+    fixed_point: bool
 
 
 def _prepare(module: nn.Module, formats: _Formats) -> nn.Module:

@@ -43,4 +43,3 @@ class PreparedSDA(nn.Module):
         if not self.in_loops:
             return functional.gelu(instance_norm(spatial_shift(x)))
         return image(shift_norm_gelu_rows(image_rows(x), self.steps))
-

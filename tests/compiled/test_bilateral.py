@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_fganet.compiled.bilateral import gate_and_add
-from nnunet_fganet.compiled.operators import gate_and_add_rows
+from nnunet_fganet.compiled.bilateral import gate_and_add, join
+from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
 from nnunet_fganet.network.bga import upsample2
 
 
@@ -37,6 +37,26 @@ def test_agrees_with_torchs_own_operations_in_double_precision(seed, batch, chan
     torch.testing.assert_close(joined(fine, gate, coarse).double(), expected, rtol=tolerance, atol=tolerance)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_joined_images_are_those_of_torch(seed, batch, channels, height, width, dtype):
+    torch.manual_seed(seed)
+    fused = torch.randn(batch, 2 * height, 2 * width, channels[0]).to(dtype)
+    deep = torch.randn(batch, height, width, channels[1]).to(dtype)
+    upsampled = upsample2(deep.permute(0, 3, 1, 2).double()).permute(0, 2, 3, 1)
+    found = join(fused, deep)
+    assert torch.equal(found[..., : channels[0]], fused)
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(found[..., channels[0] :].double(), upsampled, rtol=tolerance, atol=tolerance)
+
+
 def test_positions_are_exact_in_large_images():
     fine, gate, coarse = tensors(0, 1, 1, 3, 1000)
     expected = fine.double() * upsample2(gate.double()).sigmoid() + upsample2(coarse.double())
@@ -60,6 +80,7 @@ def test_nan_stays():
 def test_torch_accepts_the_operator():
     rows = [each.permute(0, 2, 3, 1).contiguous() for each in tensors(0, 2, 5, 3, 4)]
     torch.library.opcheck(gate_and_add_rows, tuple(rows))
+    torch.library.opcheck(joined_rows, tuple(rows[:2]))
 
 
 @pytest.mark.parametrize(
@@ -75,3 +96,10 @@ def test_what_the_loop_would_write_outside_is_refused(change, message):
     given = {"fine": torch.rand(1, 4, 6, 3), "gate": torch.rand(1, 2, 3, 3), "coarse": torch.rand(1, 2, 3, 3)}
     with pytest.raises(ValueError, match=message):
         gate_and_add(**(given | change))
+
+
+def test_images_that_do_not_fit_are_not_joined():
+    with pytest.raises(ValueError, match="fused must be contiguous"):
+        join(torch.rand(1, 5, 6, 3), torch.rand(1, 2, 3, 3))
+    with pytest.raises(ValueError, match="deep must be contiguous"):
+        join(torch.rand(1, 4, 6, 3), torch.rand(1, 3, 2, 3).permute(0, 2, 1, 3))

@@ -4,10 +4,24 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from numba import njit
 from numba.core.errors import TypingError
 
-from nnunet_fganet.compiled.lanes import LANES, leaky_relu, load, store, zeros
+from nnunet_fganet.compiled.lanes import (
+    LANES,
+    bounded,
+    larger,
+    largest_lane,
+    leaky_relu,
+    load,
+    load_integers,
+    power_of_two,
+    rounded_down,
+    store,
+    store_bytes,
+    zeros,
+)
 
 
 @njit(error_model="numpy")
@@ -27,6 +41,70 @@ def test_arithmetic_is_that_of_numpy():
     expected[2, 3:-2] = np.where(value > 0, value, 0.25 * value)[3:-2]
     expected[3, 3:-2] = 0
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@njit(error_model="numpy")
+def compute_more(a, b, out):
+    x, y = load(a, 0, 0), load(b, 0, 0)
+    store(out, 0, 0, np.float32(3) / (x + np.float32(0.5)) - x * y)
+    store(out, 1, 0, bounded(x, np.float32(-1), np.float32(2)))
+    store(out, 2, 0, larger(x, y))
+    store(out, 3, 0, power_of_two(bounded(rounded_down(x), np.float32(-126), np.float32(127))))
+    return largest_lane(x)
+
+
+def test_more_arithmetic_is_that_of_numpy():
+    a, b = np.random.default_rng(0).standard_normal((2, 1, LANES)).astype(np.float32) * 3
+    out = np.zeros((4, LANES), np.float32)
+    assert compute_more(a, b, out) == a.max()
+    np.testing.assert_allclose(out[0], (3 / (a + 0.5) - a * b)[0], rtol=1e-4)
+    np.testing.assert_array_equal(out[1:3], [np.clip(a, -1, 2)[0], np.maximum(a, b)[0]])
+    np.testing.assert_array_equal(out[3], 2 ** np.floor(a[0]))
+
+
+@pytest.mark.parametrize("place", [0, 7, LANES - 1])
+def test_nan_is_larger_than_all_and_within_all_bounds(place):
+    a, b, out = np.ones((1, LANES), np.float32), np.ones((1, LANES), np.float32), np.zeros((4, LANES), np.float32)
+    a[0, place] = np.nan
+    assert np.isnan(compute_more(a, b, out))
+    assert np.isnan(out[1:3, place]).all() and np.isfinite(np.delete(out, place, axis=1)).all()
+    compute_more(b, a, out)
+    assert np.isnan(out[2, place])
+
+
+@njit(error_model="numpy")
+def copy_lanes(given, out):
+    store(out, 0, 0, load(given, 0, 0))
+
+
+def test_bfloat16_is_rounded_as_torch_rounds_it():
+    bits = np.random.default_rng(0).integers(0, 2**32, 40_000, np.uint32)
+    edges = [0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x80000000, 0]
+    bits[: len(edges)] = edges  # halfway both ways and beside it, the largest number, infinities, zeros
+    numbers = bits.view(np.float32)
+    numbers = numbers[(np.abs(numbers) > 1e-37) | (numbers == 0)]  # processors may take the smallest ones for zero
+    numbers = numbers[: len(numbers) // LANES * LANES].reshape(-1, 1, LANES)
+    for row in numbers:
+        narrow, wide = np.zeros((1, LANES), np.uint16), np.zeros((1, LANES), np.float32)
+        copy_lanes(row, narrow)
+        copy_lanes(narrow, wide)
+        np.testing.assert_array_equal(wide[0], torch.from_numpy(row[0]).bfloat16().float().numpy())
+
+
+@njit(error_model="numpy")
+def split(given, parts, integers, out):
+    store_bytes(parts, 3, load(given, 0, 0))
+    store(out, 0, 0, load_integers(integers, 1, 2))
+
+
+def test_integers_in_two_bytes():
+    whole = np.array([0, 1, -1, 127, 128, -128, -129, 255, 256, 32639, -32639, -32640, 300, -300, 32511, 32512])
+    parts, out = np.full((2, 25), 77, np.int8), np.zeros((1, LANES), np.float32)
+    integers = np.arange(60, dtype=np.int32).reshape(2, 30) * 1_000_003
+    split((whole + 0.4).astype(np.float32)[None], parts, integers, out)
+    np.testing.assert_array_equal(256 * parts[0, 3:19].astype(int) + parts[1, 3:19], whole)
+    assert (parts[:, :3] == 77).all() and (parts[:, 19:] == 77).all()
+    np.testing.assert_array_equal(out[0], integers[1, 2:18].astype(np.float32))
 
 
 def test_numba_checks_both_ends_where_it_is_told_to():

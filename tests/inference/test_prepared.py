@@ -5,9 +5,16 @@ import torch
 from torch.nn import functional
 
 from nnunet_fganet.compiled import operators
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
+from nnunet_fganet.inference.packing import (
+    FixedPointConv2d,
+    PackedConv2d,
+    WinogradConv2d,
+    pack_convolution,
+    pack_convolutions,
+)
 from nnunet_fganet.inference.prepared import optimize_for_inference
 from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
 from nnunet_fganet.network.dropout import Dropout
@@ -75,6 +82,33 @@ def test_frames_are_not_rounded_in_bfloat16(monkeypatch, norm):
     prepared = optimize_for_inference(network(norm=norm), torch.bfloat16)
     x = torch.randn(1, 2, 64, 64)
     assert not torch.equal(prepared(x), prepared(x.bfloat16().float()))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("shape", [(1, 2, 64, 96), (3, 2, 50, 70)])
+def test_every_variant_in_bfloat16(monkeypatch, variant, shape):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    reference = network(**VARIANTS[variant])
+    x = torch.randn(shape)
+    with torch.no_grad():
+        expected = reference(x)
+    error = (optimize_for_inference(reference, torch.bfloat16)(x) - expected).norm() / expected.norm()
+    assert 1e-5 < error < 0.05
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+def test_with_matrix_units_fine_stages_are_in_16_bit_integers(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    prepared = optimize_for_inference(network(features_per_stage=(16, 16, 24, 32)), torch.bfloat16).network
+    kinds = [
+        {type(layer) for layer in stage.modules() if getattr(layer, "stride", None) is not None}
+        for stage in [*prepared.encoder.stages, *prepared.decoder.stages]
+    ]
+    # The first convolution has too few channels, and 1 x 1 and depthwise ones gain nothing.
+    assert kinds == [{PackedConv2d, FixedPointConv2d}, {FixedPointConv2d}, *3 * [{PackedConv2d}], *2 * [
+        {PackedConv2d, FixedPointConv2d}
+    ]]  # fmt: skip
+    assert prepared.encoder.stages[2][-1][0].weight.dtype == torch.bfloat16
 
 
 def test_without_matrix_units_deformable_convolutions_alone_are_in_bfloat16(monkeypatch):

@@ -1,0 +1,101 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
+from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
+from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
+
+STEPS = torch.tensor(DIRECTIONS)
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+
+
+def tolerance(dtype):
+    return {"rtol": 1e-4, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-2, "atol": 1e-2}
+
+
+def expected_shift(rows):
+    images = rows.permute(0, 3, 1, 2).double()
+    return functional.gelu(functional.layer_norm(spatial_shift(images), images.shape[2:])).permute(0, 2, 3, 1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    groups_of=st.sampled_from([1, 2, 3, 16, 18]),
+    height=st.integers(1, 9),
+    width=st.integers(2, 9),
+    dtype=DTYPES,
+)
+def test_shift_norm_gelu_is_that_of_torch_in_double_precision(seed, batch, groups_of, height, width, dtype):
+    torch.manual_seed(seed)
+    rows = (3 * torch.randn(batch, height, width, 8 * groups_of) + 2).to(dtype)
+    torch.testing.assert_close(shift_norm_gelu(rows, STEPS).double(), expected_shift(rows), **tolerance(dtype))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(2, 9), st.integers(1, 40)),
+    dtype=DTYPES,
+    attention_dtype=DTYPES,
+)
+def test_gate_is_that_of_torch_in_double_precision(seed, shape, dtype, attention_dtype):
+    torch.manual_seed(seed)
+    rows, attention = torch.randn(shape).to(dtype), (2 * torch.randn(shape) + 5).to(attention_dtype)
+    expected = rows.double() * functional.layer_norm(attention.double(), shape[1:]).sigmoid()
+    torch.testing.assert_close(gate(rows, attention).double(), expected, **tolerance(dtype))
+
+
+def test_images_of_many_parts():
+    torch.manual_seed(0)
+    rows = torch.randn(2, 70, 33, 24)
+    attention = torch.randn_like(rows)
+    expected = rows.double() * functional.layer_norm(attention.double(), rows.shape[1:]).sigmoid()
+    torch.testing.assert_close(gate(rows, attention).double(), expected, **tolerance(torch.float32))
+    torch.testing.assert_close(shift_norm_gelu(rows, STEPS).double(), expected_shift(rows), **tolerance(torch.float32))
+
+
+def test_a_large_mean_does_not_swallow_small_deviations():
+    torch.manual_seed(0)
+    rows = 1000 + 0.1 * torch.randn(1, 40, 40, 16)
+    inside = shift_norm_gelu(rows, STEPS)[:, 1:-1, 1:-1]  # at the border zeros move in, far from all others
+    assert inside.std() < 0.1  # because of them
+    attention = 1000 + 0.1 * torch.randn(1, 40, 40, 16)
+    expected = functional.layer_norm(attention.double(), attention.shape[1:]).sigmoid()
+    torch.testing.assert_close(gate(torch.ones_like(rows), attention).double(), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_nan_stays():
+    rows = torch.ones(1, 3, 4, 16)
+    rows[0, 1, 2, 5] = torch.nan
+    assert shift_norm_gelu(rows, STEPS)[..., 5].isnan().all() and not shift_norm_gelu(rows, STEPS)[..., 4].isnan().any()
+    assert gate(torch.ones_like(rows), rows).isnan().all()
+
+
+def test_torch_accepts_the_operators():
+    rows = torch.randn(2, 3, 4, 16)
+    torch.library.opcheck(shift_norm_gelu_rows, (rows, STEPS))
+    torch.library.opcheck(gate_rows, (rows, torch.randn_like(rows)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "steps", "message"),
+    [
+        (torch.rand(1, 4, 3, 8).permute(0, 2, 1, 3), STEPS, "rows must be contiguous"),
+        (torch.rand(1, 4, 3, 8), STEPS.int(), "steps must be contiguous torch.int64"),
+        (torch.rand(1, 4, 3, 12), STEPS, "12 channels of 4 x 3 pixels cannot be shifted"),
+        (torch.rand(1, 4, 3, 8), 4 * STEPS, "cannot be shifted"),
+    ],
+)
+def test_what_the_shift_would_read_outside_is_refused(rows, steps, message):
+    with pytest.raises(ValueError, match=message):
+        shift_norm_gelu(rows, steps)
+
+
+def test_gates_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="attention must be contiguous"):
+        gate(torch.rand(1, 2, 3, 8), torch.rand(1, 2, 3, 7))

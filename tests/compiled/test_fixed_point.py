@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from nnunet_fganet.compiled import fixed_point
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d, fixed_point_weight
+from nnunet_fganet.compiled.matrix_units import LARGEST, PANEL, STEP, has_matrix_units, tiled
+from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows
+from nnunet_fganet.inference.packing import PackedConv2d
+
+needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+
+
+def tensors(seed, batch, channels, out_channels, height, width, kernel):
+    torch.manual_seed(seed)
+    rows, weight = torch.randn(batch, height, width, channels), torch.randn(out_channels, channels, kernel, kernel)
+    return rows, weight, torch.randn(out_channels)
+
+
+def expected(rows, weight, bias, stride, slope):
+    given = rows.permute(0, 3, 1, 2).double(), weight.double(), bias.double()
+    return functional.leaky_relu(functional.conv2d(*given, stride, weight.shape[-1] // 2), slope).permute(0, 2, 3, 1)
+
+
+def largest_error(found, right):
+    return ((found - right).abs().max() / right.abs().max()).item()
+
+
+@needs_units
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 70),
+    out_channels=st.integers(1, 50),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    kernel=st.sampled_from([1, 3, 5]),
+    stride=st.integers(1, 2),
+    slope=st.sampled_from([0, 0.01, 1]),
+)
+def test_agrees_with_torch_in_double_precision(
+    seed, batch, channels, out_channels, height, width, kernel, stride, slope
+):
+    rows, weight, bias = tensors(seed, batch, channels, out_channels, height, width, kernel)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, slope)
+    right = expected(rows, weight, bias, stride, slope)
+    assert found.shape == right.shape and found.dtype == torch.float32
+    assert (found - right).abs().max() < 3e-4 * weight.abs().amax() * (channels * kernel**2) ** 0.5
+
+
+@needs_units
+@pytest.mark.parametrize("size", [(300, 7), (40, 400), (150, 150)])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_images_of_many_parts(monkeypatch, size, stride):
+    monkeypatch.setattr(fixed_point, "_PART_BYTES", 20_000)
+    rows, weight, bias = tensors(0, 2, 20, 40, *size, 3)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, 0.01)
+    assert largest_error(found, expected(rows, weight, bias, stride, 0.01)) < 3e-4
+
+
+@needs_units
+@pytest.mark.parametrize("scale", [1e-20, 1e-3, 1e6, 1e20])
+def test_scales_of_image_and_weights_do_not_matter(scale):
+    rows, weight, bias = tensors(0, 1, 32, 32, 20, 20, 3)
+    rows, weight = rows * scale, weight * torch.logspace(-6, 6, 32).view(-1, 1, 1, 1) / scale
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias * 0, 1, 1)
+    right = expected(rows, weight, bias * 0, 1, 1)
+    errors = (found - right).abs().amax((0, 1, 2)) / right.abs().amax((0, 1, 2))
+    assert errors.max() < 3e-4  # in each channel of the output
+
+
+@needs_units
+def test_is_twenty_times_as_exact_as_bfloat16():
+    rows, weight, bias = tensors(0, 1, 64, 64, 40, 40, 3)
+    conv = torch.nn.Conv2d(64, 64, 3, padding=1)
+    conv.weight.data, conv.bias.data = weight, bias
+    right = expected(rows, weight, bias, 1, 1)
+    rounded = PackedConv2d(conv, "none", torch.bfloat16)(rows.permute(0, 3, 1, 2).bfloat16()).permute(0, 2, 3, 1)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1)
+    assert 20 * (found - right).norm() < (rounded - right).norm()
+
+
+@needs_units
+def test_zeros_give_the_bias():
+    _, weight, bias = tensors(0, 1, 32, 20, 1, 1, 3)
+    given = (bias, 1, 1.0)
+    assert torch.equal(fixed_point_conv2d(torch.zeros(1, 5, 6, 32), *fixed_point_weight(weight), *given)[0, 2, 3], bias)
+    found = fixed_point_conv2d(torch.randn(1, 5, 6, 32), *fixed_point_weight(0 * weight), *given)
+    assert torch.equal(found[0, 2, 3], bias)
+
+
+@needs_units
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_seen(value):
+    rows, weight, bias = tensors(0, 1, 32, 32, 20, 20, 3)
+    rows[0, 10, 10, 3] = value
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 0.01)
+    assert not found[0, 9:12, 9:12].isfinite().any()
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), columns=st.integers(1, 40), lines=st.integers(1, 3), length=st.integers(1, 150))
+def test_tiles_hold_every_integer(seed, columns, lines, length):
+    integers = torch.from_numpy(np.random.default_rng(seed).integers(-LARGEST, LARGEST + 1, (columns, lines, length)))
+    tiles = tiled(integers)
+    assert tiles.dtype == torch.int8 and tiles.is_contiguous()
+    parts = tiles.permute(3, 0, 5, 1, 2, 4, 6).reshape(2, tiles.shape[0] * PANEL, lines, tiles.shape[2] * STEP)
+    whole = 256 * parts[0].int() + parts[1].int()
+    assert torch.equal(whole[:columns, :, :length], integers.int())
+    assert whole[columns:].eq(0).all() and whole[:, :, length:].eq(0).all()
+
+
+@needs_units
+def test_torch_accepts_the_operator():
+    rows, weight, bias = tensors(0, 1, 16, 16, 5, 6, 3)
+    torch.library.opcheck(fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01))
+
+
+@needs_units
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"rows": torch.rand(1, 4, 5, 16).bfloat16()}, "rows must be contiguous torch.float32"),
+        ({"rows": torch.rand(1, 4, 5, 40)}, "weight must be"),
+        ({"bias": torch.rand(17)}, "weight must be"),
+        ({"scale": torch.rand(15)}, "scale must be"),
+    ],
+)
+def test_what_the_loop_would_read_outside_is_refused(change, message):
+    rows, weight, bias = tensors(0, 1, 16, 16, 4, 5, 3)
+    tiles, scale = fixed_point_weight(weight)
+    given = {"rows": rows, "weight": tiles, "scale": scale, "bias": bias} | change
+    with pytest.raises(ValueError, match=message):
+        fixed_point_conv2d(**given, stride=1, slope=1.0)
+
+
+def test_other_processors_are_told(monkeypatch):
+    monkeypatch.setattr(fixed_point, "has_matrix_units", lambda: False)
+    rows, weight, bias = tensors(0, 1, 16, 16, 4, 5, 3)
+    with pytest.raises(ValueError, match="no matrix units"):
+        fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1.0)

@@ -242,3 +242,43 @@ def max_pool2_rows(rows: torch.Tensor) -> torch.Tensor:
 def _(rows: torch.Tensor) -> torch.Tensor:
     batch, height, width, channels = rows.shape
     return rows.new_empty(batch, height // 2, width // 2, channels)
+
+
+@torch.library.custom_op("nnunet_fganet::packed_conv2d", mutates_args=())
+def packed_conv2d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    padding: list[int],
+    stride: list[int],
+    dilation: list[int],
+    groups: int,
+    activation: str,
+    arguments: list[float],
+) -> torch.Tensor:
+    """Convolution by oneDNN of bfloat16 with a bias in float32, which ``torch.compile`` would not leave as it is."""
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, stride, dilation, groups, activation, arguments, ""
+    )
+
+
+@packed_conv2d.register_fake
+def _(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    padding: list[int],
+    stride: list[int],
+    dilation: list[int],
+    groups: int,
+    activation: str,
+    arguments: list[float],
+) -> torch.Tensor:
+    size = [
+        (length + 2 * edge - step * (kernel - 1) - 1) // pace + 1
+        for length, edge, step, kernel, pace in zip(
+            x.shape[2:], padding, dilation, weight.shape[2:], stride, strict=True
+        )
+    ]
+    out = x.new_empty(x.shape[0], weight.shape[0], *size)
+    return out.to(memory_format=torch.channels_last)

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from nnunet_fganet.compiled.fixed_point import fixed_point_weight
 from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows
+from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows, packed_conv2d
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
@@ -79,9 +79,10 @@ class PackedConv2d(nn.Module):
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
         if self.packed:
             name, arguments = _ONEDNN_ACTIVATIONS[self.activation]
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups, name, arguments, ""
-            )
+            given = (x, self.weight, self.bias, self.padding, self.stride, self.dilation, self.groups, name, arguments)
+            # torch.compile would convert what is not of the bias's dtype.
+            mixed = self.bias is not None and self.bias.dtype != x.dtype and torch.compiler.is_compiling()
+            return packed_conv2d(*given) if mixed else torch.ops.mkldnn._convolution_pointwise(*given, "")
         out = functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
         return _ACTIVATIONS[self.activation](out)
 

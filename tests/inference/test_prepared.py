@@ -1,4 +1,5 @@
 import copy
+import shutil
 
 import pytest
 import torch
@@ -94,6 +95,17 @@ def test_every_variant_in_bfloat16(monkeypatch, variant, shape):
         expected = reference(x)
     error = (optimize_for_inference(reference, torch.bfloat16)(x) - expected).norm() / expected.norm()
     assert 1e-5 < error < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_compiled_networks_compute_the_same(monkeypatch, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    reference, x = network(features_per_stage=(8, 16, 16, 16)), torch.randn(1, 2, 64, 64)
+    compiled = optimize_for_inference(reference, dtype, compiled=True)(x)
+    tolerance = 1e-4 if dtype == torch.float32 else 1e-2
+    torch.testing.assert_close(compiled, optimize_for_inference(reference, dtype)(x), rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 ENVIRONMENT_VARIABLE = "FGANET_PRECISION"
 MIXED = "float16 (mixed)"
@@ -28,12 +30,19 @@ def cpu_has_bfloat16_units() -> bool:
 def image_dtype(dtype: torch.dtype, device: str, fine: bool) -> torch.dtype:
     """Dtype of all but the deformable convolutions in a prepared network that computes in ``dtype``.
 
-    In bfloat16 on a CPU, stages at full and half resolution (``fine``) are in float32: what is rounded there
-    changes most pixels of the masks. So are the others where the CPU says that it has no matrix units for bfloat16:
-    dot products double the arithmetic, Winograd's convolution in float32 saves more of it (docs/performance.md).
+    On CPUs bfloat16 is not exact enough for stages at full and half resolution (``fine``): what is rounded there
+    changes most pixels of the masks. There it is float16, whose convolutions matrix units compute in 16-bit integers,
+    or float32 where there are no such units. Nor is it quick enough for other stages where the CPU says that it has no
+    matrix units for bfloat16: dot products double the arithmetic, and Winograd's convolution in float32 saves more of
+    it (docs/performance.md).
     """
-    in_float32 = dtype == torch.bfloat16 and device == "cpu" and (fine or not cpu_may_have_matrix_units())
-    return torch.float32 if in_float32 else dtype
+    if dtype != torch.bfloat16 or device != "cpu":
+        return dtype
+    if not cpu_may_have_matrix_units():
+        return torch.float32
+    if not fine:
+        return torch.bfloat16
+    return torch.float16 if has_matrix_units() else torch.float32
 
 
 def cpu_may_have_matrix_units() -> bool:

@@ -12,9 +12,9 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.elementary import gelu, sigmoid
+from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
 from nnunet_fganet.compiled.threads import (
     arguments,

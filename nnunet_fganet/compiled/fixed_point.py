@@ -1,4 +1,4 @@
-"""Convolutions of float32 images with channels last by matrix units for 8-bit integers (:mod:`.matrix_units`).
+"""Convolutions of images with channels last by matrix units for 8-bit integers (:mod:`.matrix_units`).
 
 A part of an image is copied into memory of the thread as 16-bit integers, its largest value being the largest of
 them, with zeros around it. There the pixels that 16 neighbouring outputs read for one tap are the rows of a tile:
@@ -16,6 +16,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import (
     LANES,
     larger,
@@ -69,14 +70,20 @@ def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
 
 
 def fixed_point_conv2d(
-    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, stride: int, slope: float
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    stride: int,
+    slope: float,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """Convolve with "same" padding, then LeakyReLU.
 
     Parameters
     ----------
     rows
-        ``(batch, height, width, in_channels)``, contiguous, float32.
+        ``(batch, height, width, in_channels)``, contiguous, float32 or float16.
     weight, scale
         Of :func:`fixed_point_weight`; k is odd.
     bias
@@ -85,6 +92,8 @@ def fixed_point_conv2d(
         Of the outputs, in px.
     slope
         Of LeakyReLU: 0 is ReLU, 1 leaves the values as they are.
+    dtype
+        Of the result: float32 or float16.
 
     Returns
     -------
@@ -101,17 +110,17 @@ def fixed_point_conv2d(
         raise ValueError("this processor has no matrix units for 8-bit integers that this process may use")
     batch, height, width, channels = rows.shape
     kernel, out_channels = weight.shape[1], len(bias)
-    check_array("rows", rows, torch.float32, batch, height, width, channels)
+    check_array("rows", rows, rows.dtype, batch, height, width, channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
     check_array("scale", scale, torch.float32, out_channels)
     check_array("bias", bias, torch.float32, out_channels)
-    out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels)
+    out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=dtype)
     lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, 2 * channels)
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
     run_parts(
-        _loop(),
+        _loop(rows.dtype, dtype),
         batch * down * across * shares,
         *(batch, height, width, channels, out_channels, kernel, stride, lines, columns, shares),
         *(rows.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr(), out.data_ptr()),
@@ -138,7 +147,8 @@ def _largest(image: Array, top: int, bottom: int, start: int, stop: int) -> Any:
             value = load(image, i, x)
             lanes = larger(lanes, larger(value, _F(0) - value))
         for x in range(tail, stop):
-            rest = larger(rest, larger(image[i, x], -image[i, x]))
+            value = widen(image[i, x])
+            rest = larger(rest, larger(value, -value))
     return larger(rest, largest_lane(lanes))
 
 
@@ -174,7 +184,7 @@ def _fill_row(image: Array, row: int, start: int, stop: int, factor: Any, part: 
     for x in range(start, tail, LANES):
         store_bytes(part, to + x - start, factor * load(image, row, x))
     for x in range(tail, stop):
-        number = np.int32(np.rint(factor * image[row, x]))
+        number = np.int32(np.rint(factor * widen(image[row, x])))
         low = (number + 128) % 256 - 128
         part[0, to + x - start], part[1, to + x - start] = np.int8((number - low) // 256), np.int8(low)
 
@@ -208,7 +218,7 @@ def _write(
         for c in range(start, channels):
             number = _F(256) * _F(sums[i, c - start]) + _F(sums[BLOCK + i, c - start])
             value = number * (_F(256) * unit * scale[0, c]) + bias[0, c]
-            out[pixel + i - first, c] = value if value > 0 else slope * value
+            out[pixel + i - first, c] = narrow(value if value > 0 else slope * value, out[pixel + i - first, c])
 
 
 @compiled
@@ -265,19 +275,20 @@ def _convolve_panel(
 
 
 @cache
-def _loop() -> Any:
+def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
     """Compile the loop over parts of all images, and over shares of the panels of each."""
+    numbers, out_numbers = NUMBERS[dtype], NUMBERS[out_dtype]
 
-    @loop("float32")
+    @loop(f"{dtype}_{out_dtype}")
     def convolve(data: Any) -> None:
         a = arguments(data, 17)
         batch, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4]
         kernel, stride, lines, columns, shares = a[5], a[6], a[7], a[8], a[9]
         out_height, out_width = -(-height // stride), -(-width // stride)
-        images = carray(pointer(a[10]), (batch, height, width * channels), np.float32)
+        images = carray(pointer(a[10]), (batch, height, width * channels), numbers)
         scale = carray(pointer(a[12]), (1, out_channels), np.float32)
         bias = carray(pointer(a[13]), (1, out_channels), np.float32)
-        out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), np.float32)
+        out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), out_numbers)
         slope = _F(float_arguments(data, 17)[16])
         across, down, panels = -(-out_width // columns), -(-out_height // lines), -(-out_channels // PANEL)
         steps = -(-kernel * channels // STEP)

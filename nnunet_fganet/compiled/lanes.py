@@ -1,6 +1,6 @@
 """Sixteen float32 numbers at a time in compiled loops: what a register of AVX-512 holds, or a few smaller ones.
 
-They are read from arrays of float32 or of bfloat16 (see :mod:`.bfloat16`), and written to such.
+They are read from arrays of float32, bfloat16 or float16 (see :mod:`.half`), and written to such.
 
 Before a loop works in vectors, it tests whether what it writes overlaps with what it reads: with many arrays of a few
 dozen numbers that takes longer than the loop. Vectors that are written down need no such test.
@@ -25,9 +25,11 @@ VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
 _BITS, _HALF_BITS, _BYTES = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16, 8))
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
-_BFLOAT16_ROWS = types.Array(types.uint16, 2, "C")
+_BFLOAT16_ROWS, _FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
 _INTEGER_ROWS, _BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
-_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2)}  # sixteen numbers in memory, and bytes of one
+_HALVES = ir.VectorType(ir.HalfType(), LANES)
+# Sixteen numbers in memory, and bytes of one.
+_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), _FLOAT16_ROWS: (_HALVES, 2)}
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
 
@@ -105,7 +107,7 @@ def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, A
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         vector, size = _ARRAYS[array]
         numbers = builder.load(_address(context, builder, array, values, vector), align=size)
-        return numbers if vector == VECTOR else _widened(builder, numbers)
+        return _widened(builder, numbers)
 
     return _LANES(array, types.intp, types.intp), generate
 
@@ -119,19 +121,26 @@ def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) ->
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
         vector, size = _ARRAYS[array]
-        numbers = lanes if vector == VECTOR else _narrowed(builder, lanes)
-        builder.store(numbers, _address(context, builder, array, place, vector), align=size)
+        builder.store(_narrowed(builder, lanes, vector), _address(context, builder, array, place, vector), align=size)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _LANES), generate
 
 
 def _widened(builder: Any, numbers: Any) -> Any:
+    if numbers.type == VECTOR:
+        return numbers
+    if numbers.type == _HALVES:
+        return builder.fpext(numbers, VECTOR)
     return builder.bitcast(builder.shl(builder.zext(numbers, _BITS), _constant(_BITS, 16)), VECTOR)
 
 
-def _narrowed(builder: Any, lanes: Any) -> Any:
+def _narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
     """Round to nearest, ties to even."""
+    if vector == VECTOR:
+        return lanes
+    if vector == _HALVES:
+        return builder.fptrunc(lanes, _HALVES)
     if _ROUNDS_BY_ITSELF:
         return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), _HALF_BITS)
     bits, shift = builder.bitcast(lanes, _BITS), _constant(_BITS, 16)

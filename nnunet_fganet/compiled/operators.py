@@ -6,6 +6,7 @@ import torch
 
 from nnunet_fganet.compiled import attention
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
+from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
@@ -207,18 +208,41 @@ def _(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
 
 @torch.library.custom_op("nnunet_fganet::fixed_point_conv2d_rows", mutates_args=())
 def fixed_point_conv2d_rows(
-    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, stride: int, slope: float
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    stride: int,
+    slope: float,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`; inference only."""
-    return fixed_point_conv2d(rows, weight, scale, bias, stride, slope)
+    return fixed_point_conv2d(rows, weight, scale, bias, stride, slope, dtype)
 
 
 @fixed_point_conv2d_rows.register_fake
 def _(
-    rows: torch.Tensor, weight: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, stride: int, slope: float
+    rows: torch.Tensor,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    stride: int,
+    slope: float,
+    dtype: torch.dtype,
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
-    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0])
+    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)
+
+
+@torch.library.custom_op("nnunet_fganet::depthwise_conv2d_rows", mutates_args=())
+def depthwise_conv2d_rows(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.depthwise.depthwise_conv2d`; inference only."""
+    return depthwise_conv2d(rows, weight, bias)
+
+
+@depthwise_conv2d_rows.register_fake
+def _(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return torch.empty_like(rows)
 
 
 @torch.library.custom_op("nnunet_fganet::gate_by_sigmoid_rows", mutates_args=("values",))

@@ -7,9 +7,9 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.elementary import sigmoid
+from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, larger, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 

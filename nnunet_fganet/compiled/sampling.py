@@ -14,13 +14,13 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.bfloat16 import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
+from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
-DTYPES = tuple(NUMBERS)
+DTYPES = (torch.float32, torch.bfloat16)
 
 _PIXELS = 64  # of a part
 _FEWEST_CHANNELS = 64  # of a part: with fewer, a loop's start takes longer than the loop

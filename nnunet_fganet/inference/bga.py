@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_and_add_rows, gate_by_sigmoid_rows, joined_rows, max_pool2_rows
-from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.network.bga import BGA, upsample2
 from nnunet_fganet.network.decoder import DecoderStage
@@ -28,15 +28,19 @@ class PreparedBGA(nn.Module):
 
 
 class PreparedDecoderStage(nn.Module):
-    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; takes the parts of ``stage``, which are ready."""
+    """See :class:`nnunet_fganet.network.decoder.DecoderStage`; takes the parts of ``stage``, which are ready.
 
-    def __init__(self, stage: DecoderStage) -> None:
+    ``dtype`` is the one that they compute in; what other stages give may be in another.
+    """
+
+    def __init__(self, stage: DecoderStage, dtype: torch.dtype) -> None:
         super().__init__()
+        self.dtype = dtype
         self.match, self.bga, self.sda, self.block = stage.match, stage.bga, stage.sda, stage.block
 
     def forward(self, deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
-        deep = self.match(deep.to(skip.dtype))
+        deep, skip = self.match(deep.to(self.dtype)), skip.to(self.dtype)
         fused = skip if self.bga is None else self.bga(skip, deep)
         return self.block(self.sda(self.join(fused, deep)))
 
@@ -74,4 +78,4 @@ def _joined(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> tor
 
 
 def _in_loops(x: torch.Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype in DTYPES
+    return x.device.type == "cpu" and x.dtype in NUMBERS

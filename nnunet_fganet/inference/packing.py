@@ -10,9 +10,8 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.fixed_point import fixed_point_weight
-from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows, packed_conv2d
+from nnunet_fganet.compiled.operators import depthwise_conv2d_rows, fixed_point_conv2d_rows, packed_conv2d
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
@@ -138,53 +137,81 @@ class WinogradConv2d(nn.Module):
 
 
 class FixedPointConv2d(nn.Module):
-    """A convolution of float32 images with its activation by matrix units for 8-bit integers, for inference only.
+    """A convolution with its activation by matrix units for 8-bit integers, for inference only.
 
     Parameters
     ----------
     conv
-        See :func:`suits_matrix_units`; its weights are copied.
+        See :func:`suits_fixed_point`; its weights are copied.
     activation
         See :class:`PackedConv2d`.
+    dtype
+        Of the output, as of the input: float32 or float16.
     """
 
-    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
+    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
         super().__init__()
-        self.slope, self.stride = SLOPES[activation], conv.stride[0]
+        self.slope, self.stride, self.dtype = SLOPES[activation], conv.stride[0], dtype
         self.weight, self.scale = fixed_point_weight(conv.weight.detach())
-        self.bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
+        self.bias = _bias_in_float32(conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
-        given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope)
+        given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
         return image(fixed_point_conv2d_rows(*given))
 
 
-def suits_matrix_units(conv: nn.Conv2d) -> bool:
-    """Whether matrix units for 8-bit integers compute this convolution here, and sooner than others."""
-    plain = conv.kernel_size == (3, 3) and conv.padding == conv.dilation == (1, 1) and conv.groups == 1
-    even = conv.stride in {(1, 1), (2, 2)} and conv.in_channels >= LANES
-    return plain and even and conv.weight.device.type == "cpu" and has_matrix_units()
+class DepthwiseConv2d(nn.Module):
+    """A depthwise convolution on a CPU whose sums are float32, for inference only.
 
-
-def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype, fixed_point: bool = False) -> nn.Module:
-    """Make one convolution ready, in the way that is fastest for it.
-
-    ``fixed_point``: whether float32 images may be rounded to 16-bit integers where that is faster.
+    Parameters
+    ----------
+    conv
+        See :func:`suits_fixed_point`; its weights are copied.
     """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight = conv.weight.detach().float()[:, 0].permute(1, 2, 0).contiguous()
+        self.bias = _bias_in_float32(conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, channels, height, width)`` to the same shape."""
+        return image(depthwise_conv2d_rows(image_rows(x), self.weight, self.bias))
+
+
+def _bias_in_float32(conv: nn.Conv2d) -> torch.Tensor:
+    return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
+
+
+def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
+    """Make a convolution of float16 images on a CPU ready: its sums are exact to 2 ** -16 or better."""
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    same = conv.kernel_size == (size, size) and conv.padding == (size // 2, size // 2) and size % 2 == 1
+    if not same or conv.stride != (stride, stride) or conv.dilation != (1, 1):
+        raise ValueError(f"no loop computes {conv} in float16")
+    if conv.groups == 1:
+        return FixedPointConv2d(conv, activation, torch.float16)
+    if conv.groups == conv.in_channels == conv.out_channels and stride == 1 and activation == "none":
+        return DepthwiseConv2d(conv)
+    raise ValueError(f"no loop computes {conv} in float16")
+
+
+def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
+    """Make one convolution ready, in the way that is fastest for it."""
     if runs_kernels(conv.weight.device, dtype):
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
-    if fixed_point and dtype == torch.float32 and suits_matrix_units(conv):
-        return FixedPointConv2d(conv, activation)
+    if dtype == torch.float16 and conv.weight.device.type == "cpu" and has_matrix_units():
+        return _pack_in_float16(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 
-def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype, fixed_point: bool = False) -> nn.Sequential:
+def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequential:
     """Replace each [convolution, BatchNorm, activation] of a sequence in evaluation mode by one packed convolution.
 
-    Other normalisations stay, dropout goes. ``fixed_point``: see :func:`pack_convolution`.
+    Other normalisations stay, dropout goes.
     """
     waiting = [layer for layer in layers if not isinstance(layer, nn.Dropout)]
     packed = nn.Sequential()
@@ -200,7 +227,7 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype, fixed_point: bo
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
                 layer, waiting[0] = _with_moved_bias(layer, waiting[0])
-            layer = pack_convolution(layer, activation, dtype, fixed_point)
+            layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
     return packed
 

@@ -94,8 +94,8 @@ class PreparedFGANet(nn.Module):
 
     def _prepared(self, network: FGANet, by_kernels: bool) -> FGANet:
         """Prepare stage by stage: those without SDA, at full and half resolution, may be in a format of their own."""
-        fine = _Formats(self.fine_dtype, self.dtype, by_kernels, fixed_point=self.fine_dtype != self.coarse_dtype)
-        coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels, fixed_point=False)
+        fine = _Formats(self.fine_dtype, self.dtype, by_kernels)
+        coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels)
         first_coarse = network.encoder.FIRST_STAGE_WITH_SDA
         for k, stage in enumerate(network.encoder.stages):
             network.encoder.stages[k] = _prepare(stage, fine if k < first_coarse else coarse)
@@ -138,11 +138,13 @@ class _PreparedInstanceNorm(nn.Module):
     def __init__(self, norm: InstanceNorm2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.eps = norm.eps
+        dtype = torch.float32 if dtype == torch.float16 and norm.weight.device.type == "cpu" else dtype
         self.scale = norm.weight.detach().to(dtype).view(-1, 1, 1)
         self.shift = norm.bias.detach().to(dtype).view(-1, 1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.addcmul(self.shift, instance_norm(x, self.eps), self.scale)
+        normalized = instance_norm(x.to(self.scale.dtype), self.eps)
+        return torch.addcmul(self.shift, normalized, self.scale).to(x.dtype)
 
 
 def _runs_kernels(network: FGANet, dtype: torch.dtype) -> bool:
@@ -167,14 +169,11 @@ class _Formats:
         Of images and plain convolutions, and of deformable ones.
     by_kernels
         Whether Triton's kernels compute.
-    fixed_point
-        Whether plain convolutions may round float32 images to 16-bit integers.
     """
 
     dtype: torch.dtype
     deform_dtype: torch.dtype
     by_kernels: bool
-    fixed_point: bool
 
 
 def _prepare(module: nn.Module, formats: _Formats) -> nn.Module:
@@ -184,24 +183,25 @@ def _prepare(module: nn.Module, formats: _Formats) -> nn.Module:
             return _gpu().GpuSDA(module, formats.dtype)
         return PreparedSDA(module, formats.dtype, formats.deform_dtype)
     if isinstance(module, nn.Conv2d):
-        return pack_convolution(module, "none", formats.dtype, formats.fixed_point)
+        return pack_convolution(module, "none", formats.dtype)
     if isinstance(module, InstanceNorm2d):
         return _PreparedInstanceNorm(module, formats.dtype)
     if isinstance(module, nn.Sequential):
-        module = pack_convolutions(module, formats.dtype, formats.fixed_point)
+        module = pack_convolutions(module, formats.dtype)
     for name, child in module.named_children():
         module.add_module(name, _prepare(child, formats))
-    return _join_parts(module, formats.by_kernels)
+    return _join_parts(module, formats)
 
 
-def _join_parts(module: nn.Module, by_kernels: bool) -> nn.Module:
+def _join_parts(module: nn.Module, formats: _Formats) -> nn.Module:
     """Replace what has a faster form once its parts are ready."""
     if isinstance(module, BGA):
-        return _gpu().GpuBGA(module) if by_kernels else PreparedBGA(module)
+        return _gpu().GpuBGA(module) if formats.by_kernels else PreparedBGA(module)
     if isinstance(module, DecoderStage):
-        return _gpu().GpuDecoderStage(module) if by_kernels else PreparedDecoderStage(module)
+        kind = _gpu().GpuDecoderStage if formats.by_kernels else PreparedDecoderStage
+        return kind(module, formats.dtype)
     if isinstance(module, nn.MaxPool2d):
-        return _gpu().GpuMaxPool2d() if by_kernels else PreparedMaxPool2d()
+        return _gpu().GpuMaxPool2d() if formats.by_kernels else PreparedMaxPool2d()
     return module
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
-from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.inference.packing import pack_convolution
@@ -27,7 +27,7 @@ class PreparedSDA(nn.Module):
         self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
         device = self.deform_conv.bias.device
-        self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(DTYPES)
+        self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(NUMBERS)
         self.steps = torch.tensor(DIRECTIONS, device=device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

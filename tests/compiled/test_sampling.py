@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from nnunet_fganet.compiled.bfloat16 import narrow, widen
+from nnunet_fganet.compiled.half import narrow, widen
 from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns
 from nnunet_fganet.compiled.sampling import sample_columns
 from nnunet_fganet.network.deform_gather import channel_rows, positions, sampled_rows, weighted_rows

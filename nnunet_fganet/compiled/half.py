@@ -1,4 +1,4 @@
-"""bfloat16 in compiled loops: Numba does not know it, so arrays hold its 16 bits.
+"""Numbers of 16 bits in compiled loops: arrays hold the bits, as unsigned integers of bfloat16, signed ones of float16.
 
 A loop that widens what it reads and narrows what it writes serves arrays of float32 as well, whose
 numbers these functions leave as they are.
@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16}  # what arrays of these dtypes hold
+NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.int16}  # what arrays of these hold
 _BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
 
 
@@ -24,6 +24,8 @@ def widen(typing_context: Any, number: Any) -> tuple[Any, Any]:
         (bits,) = values
         if number == types.float32:
             return bits
+        if number == types.int16:
+            return builder.fpext(builder.bitcast(bits, ir.HalfType()), ir.FloatType())
         return builder.bitcast(builder.shl(builder.zext(bits, _BITS), _BITS(16)), ir.FloatType())
 
     return types.float32(number), generate
@@ -36,6 +38,8 @@ def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         if like == types.float32:
             return values[0]
+        if like == types.int16:
+            return builder.bitcast(builder.fptrunc(values[0], ir.HalfType()), _HALF_BITS)
         bits = builder.bitcast(values[0], _BITS)
         odd = builder.and_(builder.lshr(bits, _BITS(16)), _BITS(1))
         rounded = builder.add(bits, builder.add(odd, _BITS(0x7FFF)))

@@ -30,7 +30,7 @@ def cpu_has_bfloat16_units() -> bool:
 def image_dtype(dtype: torch.dtype, device: str, fine: bool) -> torch.dtype:
     """Dtype of all but the deformable convolutions in a prepared network that computes in ``dtype``.
 
-    On CPUs bfloat16 is not exact enough for stages at full and half resolution (``fine``): what is rounded there
+    On CPUs bfloat16 is not exact enough for stages at the finest resolutions (``fine``): what is rounded there
     changes most pixels of the masks. There it is float16, whose convolutions matrix units compute in 16-bit integers,
     or float32 where there are no such units. Nor is it quick enough for other stages where the CPU says that it has no
     matrix units for bfloat16: dot products double the arithmetic, and Winograd's convolution in float32 saves more of

@@ -13,6 +13,7 @@ from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
+_USUAL = 3  # rows and columns of a kernel
 Array = NDArray[Any]
 
 
@@ -61,12 +62,19 @@ def _pixel(
     top, bottom = max(0, i - half), min(height, i + half + 1)
     left, right = max(0, j - half), min(width, j + half + 1)
     tail = channels - channels % LANES
+    inside = kernel == _USUAL and bottom - top == right - left == _USUAL
     for c in range(0, tail, LANES):
         total = load(bias, 0, c)
-        for y in range(top, bottom):
-            for x in range(left, right):
-                tap = (y - i + half) * kernel + x - j + half
-                total = total + load(weight, tap, c) * load(image, y, x * channels + c)
+        if inside:  # the same as below, in loops that LLVM knows the length of
+            for y in range(_USUAL):
+                for x in range(_USUAL):
+                    value = load(image, top + y, (left + x) * channels + c)
+                    total = total + load(weight, y * _USUAL + x, c) * value
+        else:
+            for y in range(top, bottom):
+                for x in range(left, right):
+                    tap = (y - i + half) * kernel + x - j + half
+                    total = total + load(weight, tap, c) * load(image, y, x * channels + c)
         store(out, row, j * channels + c, total)
     for c in range(tail, channels):
         number = bias[0, c]

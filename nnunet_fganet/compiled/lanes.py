@@ -23,6 +23,7 @@ LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
+_HALVING = (8, 4, 2, 1)
 _BITS, _HALF_BITS, _BYTES = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16, 8))
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 _BFLOAT16_ROWS, _FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
@@ -270,12 +271,29 @@ def largest_lane(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         (lanes,) = values
-        for step in (8, 4, 2, 1):
-            order = ir.Constant(ir.VectorType(_INDEX, LANES), [(k + step) % LANES for k in range(LANES)])
-            lanes = _larger(builder, lanes, builder.shuffle_vector(lanes, lanes, order))
+        for step in _HALVING:
+            lanes = _larger(builder, lanes, _turned(builder, lanes, step))
         return builder.extract_element(lanes, _INDEX(0))
 
     return types.float32(_LANES), generate
+
+
+@intrinsic
+def lane_sum(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
+    """Sum of sixteen numbers."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        (lanes,) = values
+        for step in _HALVING:
+            lanes = builder.fadd(lanes, _turned(builder, lanes, step), flags=_FLAGS)
+        return builder.extract_element(lanes, _INDEX(0))
+
+    return types.float32(_LANES), generate
+
+
+def _turned(builder: Any, lanes: Any, step: int) -> Any:
+    order = ir.Constant(ir.VectorType(_INDEX, LANES), [(k + step) % LANES for k in range(LANES)])
+    return builder.shuffle_vector(lanes, lanes, order)
 
 
 @intrinsic

@@ -7,6 +7,7 @@ import torch
 from nnunet_fganet.compiled import attention
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
+from nnunet_fganet.compiled.few_channels import conv2d_from_few, product_to_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
@@ -266,6 +267,30 @@ def max_pool2_rows(rows: torch.Tensor) -> torch.Tensor:
 def _(rows: torch.Tensor) -> torch.Tensor:
     batch, height, width, channels = rows.shape
     return rows.new_empty(batch, height // 2, width // 2, channels)
+
+
+@torch.library.custom_op("nnunet_fganet::conv2d_from_few_rows", mutates_args=())
+def conv2d_from_few_rows(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, slope: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.few_channels.conv2d_from_few`; inference only."""
+    return conv2d_from_few(rows, weight, bias, slope, dtype)
+
+
+@conv2d_from_few_rows.register_fake
+def _(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, slope: float, dtype: torch.dtype) -> torch.Tensor:
+    return rows.new_empty(*rows.shape[:3], bias.shape[0], dtype=dtype)
+
+
+@torch.library.custom_op("nnunet_fganet::product_to_few_rows", mutates_args=())
+def product_to_few_rows(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.few_channels.product_to_few`; inference only."""
+    return product_to_few(rows, weight, bias)
+
+
+@product_to_few_rows.register_fake
+def _(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+    return rows.new_empty(*rows.shape[:-1], bias.shape[0], dtype=torch.float32)
 
 
 @torch.library.custom_op("nnunet_fganet::packed_conv2d", mutates_args=())

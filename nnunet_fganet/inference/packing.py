@@ -9,9 +9,16 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nnunet_fganet.compiled.few_channels import MOST
 from nnunet_fganet.compiled.fixed_point import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.operators import depthwise_conv2d_rows, fixed_point_conv2d_rows, packed_conv2d
+from nnunet_fganet.compiled.operators import (
+    conv2d_from_few_rows,
+    depthwise_conv2d_rows,
+    fixed_point_conv2d_rows,
+    packed_conv2d,
+    product_to_few_rows,
+)
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
@@ -180,6 +187,34 @@ class DepthwiseConv2d(nn.Module):
         return image(depthwise_conv2d_rows(image_rows(x), self.weight, self.bias))
 
 
+class FewChannelsConv2d(nn.Module):
+    """A convolution of float32 images of a few channels on a CPU, or a 1 x 1 convolution to them, for inference only.
+
+    Parameters
+    ----------
+    conv
+        With a stride of 1, at most :data:`nnunet_fganet.compiled.few_channels.MOST` channels in, and as many out as
+        there are, or in its 1 x 1 form as few out; its weights are copied.
+    activation
+        See :class:`PackedConv2d`; of a 1 x 1 convolution none.
+    dtype
+        Of the output; that of a 1 x 1 convolution is float32.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.slope, self.dtype, self.is_product = SLOPES[activation], dtype, conv.kernel_size == (1, 1)
+        weight = conv.weight.detach().float()
+        self.weight = weight.flatten(1) if self.is_product else weight.permute(2, 3, 1, 0).contiguous()
+        self.bias = _bias_in_float32(conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
+        if self.is_product:
+            return image(product_to_few_rows(image_rows(x), self.weight, self.bias))
+        return image(conv2d_from_few_rows(image_rows(x.float()), self.weight, self.bias, self.slope, self.dtype))
+
+
 def _bias_in_float32(conv: nn.Conv2d) -> torch.Tensor:
     return torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
 
@@ -191,7 +226,9 @@ def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
     if not same or conv.stride != (stride, stride) or conv.dilation != (1, 1):
         raise ValueError(f"no loop computes {conv} in float16")
     if conv.groups == 1:
-        return FixedPointConv2d(conv, activation, torch.float16)
+        is_end = conv.out_channels <= MOST and activation == "none" if size == 1 else conv.in_channels <= MOST
+        few = stride == 1 and is_end
+        return (FewChannelsConv2d if few else FixedPointConv2d)(conv, activation, torch.float16)
     if conv.groups == conv.in_channels == conv.out_channels and stride == 1 and activation == "none":
         return DepthwiseConv2d(conv)
     raise ValueError(f"no loop computes {conv} in float16")

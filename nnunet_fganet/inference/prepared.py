@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage, PreparedMaxPool2d
 from nnunet_fganet.inference.graph import CudaGraphs
@@ -22,6 +23,9 @@ from nnunet_fganet.network.norm import InstanceNorm2d, instance_norm
 from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA
 from nnunet_fganet.precision import compute_dtypes, image_dtype
+
+# Stages that are exact where others are in bfloat16, by measurement (docs/performance.md).
+_FINE_ENCODER_STAGES, _FINE_DECODER_STAGES = 3, 2
 
 
 def optimize_for_inference(
@@ -89,22 +93,25 @@ class PreparedFGANet(nn.Module):
             device = _device_type(network)
             self.fine_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=True)
             self.coarse_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=False)
+            # Rounding the frame itself would change most pixels; convolutions to float16 take it as it is.
+            unrounded = self.fine_dtype == torch.float16 and device == "cpu" and has_matrix_units()
+            self.frame_dtype = torch.float32 if unrounded else self.fine_dtype
             self.network = self._prepared(network, by_kernels)
             self.graphs = CudaGraphs(self.network, dtype) if by_kernels else None
 
     def _prepared(self, network: FGANet, by_kernels: bool) -> FGANet:
-        """Prepare stage by stage: those without SDA, at full and half resolution, may be in a format of their own."""
+        """Prepare stage by stage: the fine ones may be in a format of their own."""
         fine = _Formats(self.fine_dtype, self.dtype, by_kernels)
         coarse = _Formats(self.coarse_dtype, self.dtype, by_kernels)
-        first_coarse = network.encoder.FIRST_STAGE_WITH_SDA
+        first_coarse = _FINE_ENCODER_STAGES
         for k, stage in enumerate(network.encoder.stages):
             network.encoder.stages[k] = _prepare(stage, fine if k < first_coarse else coarse)
         if self.fine_dtype != self.coarse_dtype and len(network.encoder.stages) > first_coarse:
             stage = cast(nn.Sequential, network.encoder.stages[first_coarse])
             stage.insert(1, _Rounding(self.coarse_dtype))  # behind the pooling
-        last_coarse = len(network.decoder.stages) - network.decoder.STAGES_WITHOUT_SDA
+        first_fine = len(network.decoder.stages) - _FINE_DECODER_STAGES
         for k, stage in enumerate(network.decoder.stages):
-            network.decoder.stages[k] = _prepare(stage, coarse if k < last_coarse else fine)
+            network.decoder.stages[k] = _prepare(stage, fine if k >= first_fine else coarse)
         network.decoder.seg_layers[0] = _prepare(network.decoder.seg_layers[0], fine)
         return network
 
@@ -114,7 +121,7 @@ class PreparedFGANet(nn.Module):
         # Triton launches on the current device, whichever the image is on.
         with torch.cuda.device_of(x), torch.autocast(x.device.type, enabled=False):
             if self.graphs is None or torch.cuda.is_current_stream_capturing():
-                logits = self.network(x.to(self.fine_dtype).contiguous(memory_format=torch.channels_last))
+                logits = self.network(x.to(self.frame_dtype).contiguous(memory_format=torch.channels_last))
             else:
                 logits = run_padded(self.graphs, x, self.size_multiple)
         # A copy of its own: callers write into it.

@@ -26,8 +26,10 @@ def test_auto_asks_the_cpu(cpu):
 
 
 @pytest.mark.parametrize("fine", [True, False])
-def test_coarse_images_are_in_bfloat16_where_there_are_matrix_units(cpu, fine):
-    expected = torch.float32 if fine else torch.bfloat16
+@pytest.mark.parametrize("units", [True, False])
+def test_coarse_images_are_in_bfloat16_where_there_are_matrix_units(cpu, monkeypatch, fine, units):
+    monkeypatch.setattr(precision, "has_matrix_units", lambda: units)
+    expected = (torch.float16 if units else torch.float32) if fine else torch.bfloat16
     cpu(amx_bf16=True, avx512_bf16=True)
     assert precision.image_dtype(torch.bfloat16, "cpu", fine) == expected
     cpu()  # what is not known is not decided against the caller

@@ -9,7 +9,13 @@ from torch import nn
 
 from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import FixedPointConv2d, PackedConv2d, WinogradConv2d
+from nnunet_fganet.inference.packing import (
+    DepthwiseConv2d,
+    FewChannelsConv2d,
+    FixedPointConv2d,
+    PackedConv2d,
+    WinogradConv2d,
+)
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.deform_conv import DeformConv2d
@@ -24,6 +30,8 @@ PARTS: dict[type[nn.Module], str] = {
     PackedConv2d: "convolutions",
     WinogradConv2d: "convolutions",
     FixedPointConv2d: "convolutions",
+    FewChannelsConv2d: "convolutions",
+    DepthwiseConv2d: "convolutions",
     SDA: "rest of SDA",
     PreparedSDA: "rest of SDA",
     BGA: "rest of BGA",

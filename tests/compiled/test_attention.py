@@ -9,7 +9,7 @@ from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 STEPS = torch.tensor(DIRECTIONS)
-DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 
 
 def tolerance(dtype):

@@ -28,7 +28,7 @@ def joined(fine, gate, coarse):
     channels=st.integers(1, 40),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
 )
 def test_agrees_with_torchs_own_operations_in_double_precision(seed, batch, channels, height, width, dtype):
     fine, gate, coarse = tensors(seed, batch, channels, height, width, dtype)
@@ -44,7 +44,7 @@ def test_agrees_with_torchs_own_operations_in_double_precision(seed, batch, chan
     channels=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
-    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16, torch.float16]),
 )
 def test_joined_images_are_those_of_torch(seed, batch, channels, height, width, dtype):
     torch.manual_seed(seed)

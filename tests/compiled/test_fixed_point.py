@@ -11,6 +11,7 @@ from nnunet_fganet.compiled.matrix_units import LARGEST, PANEL, STEP, has_matrix
 from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows
 from nnunet_fganet.inference.packing import PackedConv2d
 
+DTYPES = st.sampled_from([torch.float32, torch.float16])
 needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
 
 
@@ -41,15 +42,19 @@ def largest_error(found, right):
     kernel=st.sampled_from([1, 3, 5]),
     stride=st.integers(1, 2),
     slope=st.sampled_from([0, 0.01, 1]),
+    dtype=DTYPES,
+    out_dtype=DTYPES,
 )
 def test_agrees_with_torch_in_double_precision(
-    seed, batch, channels, out_channels, height, width, kernel, stride, slope
+    seed, batch, channels, out_channels, height, width, kernel, stride, slope, dtype, out_dtype
 ):
     rows, weight, bias = tensors(seed, batch, channels, out_channels, height, width, kernel)
-    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, slope)
+    rows = rows.to(dtype)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, slope, out_dtype)
     right = expected(rows, weight, bias, stride, slope)
-    assert found.shape == right.shape and found.dtype == torch.float32
-    assert (found - right).abs().max() < 3e-4 * weight.abs().amax() * (channels * kernel**2) ** 0.5
+    assert found.shape == right.shape and found.dtype == out_dtype
+    rounding = right.abs().max() * 2**-11 if out_dtype == torch.float16 else 0
+    assert (found - right).abs().max() < 3e-4 * weight.abs().amax() * (channels * kernel**2) ** 0.5 + rounding
 
 
 @needs_units
@@ -58,7 +63,7 @@ def test_agrees_with_torch_in_double_precision(
 def test_images_of_many_parts(monkeypatch, size, stride):
     monkeypatch.setattr(fixed_point, "_PART_BYTES", 20_000)
     rows, weight, bias = tensors(0, 2, 20, 40, *size, 3)
-    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, 0.01)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, 0.01, torch.float32)
     assert largest_error(found, expected(rows, weight, bias, stride, 0.01)) < 3e-4
 
 
@@ -67,7 +72,7 @@ def test_images_of_many_parts(monkeypatch, size, stride):
 def test_scales_of_image_and_weights_do_not_matter(scale):
     rows, weight, bias = tensors(0, 1, 32, 32, 20, 20, 3)
     rows, weight = rows * scale, weight * torch.logspace(-6, 6, 32).view(-1, 1, 1, 1) / scale
-    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias * 0, 1, 1)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias * 0, 1, 1, torch.float32)
     right = expected(rows, weight, bias * 0, 1, 1)
     errors = (found - right).abs().amax((0, 1, 2)) / right.abs().amax((0, 1, 2))
     assert errors.max() < 3e-4  # in each channel of the output
@@ -80,14 +85,14 @@ def test_is_twenty_times_as_exact_as_bfloat16():
     conv.weight.data, conv.bias.data = weight, bias
     right = expected(rows, weight, bias, 1, 1)
     rounded = PackedConv2d(conv, "none", torch.bfloat16)(rows.permute(0, 3, 1, 2).bfloat16()).permute(0, 2, 3, 1)
-    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1, torch.float32)
     assert 20 * (found - right).norm() < (rounded - right).norm()
 
 
 @needs_units
 def test_zeros_give_the_bias():
     _, weight, bias = tensors(0, 1, 32, 20, 1, 1, 3)
-    given = (bias, 1, 1.0)
+    given = (bias, 1, 1.0, torch.float32)
     assert torch.equal(fixed_point_conv2d(torch.zeros(1, 5, 6, 32), *fixed_point_weight(weight), *given)[0, 2, 3], bias)
     found = fixed_point_conv2d(torch.randn(1, 5, 6, 32), *fixed_point_weight(0 * weight), *given)
     assert torch.equal(found[0, 2, 3], bias)
@@ -98,7 +103,7 @@ def test_zeros_give_the_bias():
 def test_what_is_not_finite_is_seen(value):
     rows, weight, bias = tensors(0, 1, 32, 32, 20, 20, 3)
     rows[0, 10, 10, 3] = value
-    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 0.01)
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 0.01, torch.float32)
     assert not found[0, 9:12, 9:12].isfinite().any()
 
 
@@ -117,14 +122,14 @@ def test_tiles_hold_every_integer(seed, columns, lines, length):
 @needs_units
 def test_torch_accepts_the_operator():
     rows, weight, bias = tensors(0, 1, 16, 16, 5, 6, 3)
-    torch.library.opcheck(fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01))
+    torch.library.opcheck(fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01, torch.float16))
 
 
 @needs_units
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": torch.rand(1, 4, 5, 16).bfloat16()}, "rows must be contiguous torch.float32"),
+        ({"rows": torch.rand(1, 5, 4, 16).permute(0, 2, 1, 3)}, "rows must be"),
         ({"rows": torch.rand(1, 4, 5, 40)}, "weight must be"),
         ({"bias": torch.rand(17)}, "weight must be"),
         ({"scale": torch.rand(15)}, "scale must be"),
@@ -135,11 +140,11 @@ def test_what_the_loop_would_read_outside_is_refused(change, message):
     tiles, scale = fixed_point_weight(weight)
     given = {"rows": rows, "weight": tiles, "scale": scale, "bias": bias} | change
     with pytest.raises(ValueError, match=message):
-        fixed_point_conv2d(**given, stride=1, slope=1.0)
+        fixed_point_conv2d(**given, stride=1, slope=1.0, dtype=torch.float32)
 
 
 def test_other_processors_are_told(monkeypatch):
     monkeypatch.setattr(fixed_point, "has_matrix_units", lambda: False)
     rows, weight, bias = tensors(0, 1, 16, 16, 4, 5, 3)
     with pytest.raises(ValueError, match="no matrix units"):
-        fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1.0)
+        fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1.0, torch.float32)

@@ -11,6 +11,7 @@ from numba.core.errors import TypingError
 from nnunet_fganet.compiled.lanes import (
     LANES,
     bounded,
+    lane_sum,
     larger,
     largest_lane,
     leaky_relu,
@@ -50,13 +51,14 @@ def compute_more(a, b, out):
     store(out, 1, 0, bounded(x, np.float32(-1), np.float32(2)))
     store(out, 2, 0, larger(x, y))
     store(out, 3, 0, power_of_two(bounded(rounded_down(x), np.float32(-126), np.float32(127))))
-    return largest_lane(x)
+    return largest_lane(x), lane_sum(x)
 
 
 def test_more_arithmetic_is_that_of_numpy():
     a, b = np.random.default_rng(0).standard_normal((2, 1, LANES)).astype(np.float32) * 3
     out = np.zeros((4, LANES), np.float32)
-    assert compute_more(a, b, out) == a.max()
+    largest, total = compute_more(a, b, out)
+    assert largest == a.max() and total == pytest.approx(a.sum(), rel=1e-4, abs=1e-4)
     np.testing.assert_allclose(out[0], (3 / (a + 0.5) - a * b)[0], rtol=1e-4)
     np.testing.assert_array_equal(out[1:3], [np.clip(a, -1, 2)[0], np.maximum(a, b)[0]])
     np.testing.assert_array_equal(out[3], 2 ** np.floor(a[0]))
@@ -66,7 +68,7 @@ def test_more_arithmetic_is_that_of_numpy():
 def test_nan_is_larger_than_all_and_within_all_bounds(place):
     a, b, out = np.ones((1, LANES), np.float32), np.ones((1, LANES), np.float32), np.zeros((4, LANES), np.float32)
     a[0, place] = np.nan
-    assert np.isnan(compute_more(a, b, out))
+    assert np.isnan(compute_more(a, b, out)).all()
     assert np.isnan(out[1:3, place]).all() and np.isfinite(np.delete(out, place, axis=1)).all()
     compute_more(b, a, out)
     assert np.isnan(out[2, place])
@@ -77,7 +79,8 @@ def copy_lanes(given, out):
     store(out, 0, 0, load(given, 0, 0))
 
 
-def test_bfloat16_is_rounded_as_torch_rounds_it():
+@pytest.mark.parametrize(("dtype", "bits_dtype"), [(torch.bfloat16, np.uint16), (torch.float16, np.int16)])
+def test_numbers_are_rounded_as_torch_rounds_them(dtype, bits_dtype):
     bits = np.random.default_rng(0).integers(0, 2**32, 40_000, np.uint32)
     edges = [0x3F808000, 0x3F818000, 0x3F807FFF, 0x3F808001, 0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x80000000, 0]
     bits[: len(edges)] = edges  # halfway both ways and beside it, the largest number, infinities, zeros
@@ -85,10 +88,10 @@ def test_bfloat16_is_rounded_as_torch_rounds_it():
     numbers = numbers[(np.abs(numbers) > 1e-37) | (numbers == 0)]  # processors may take the smallest ones for zero
     numbers = numbers[: len(numbers) // LANES * LANES].reshape(-1, 1, LANES)
     for row in numbers:
-        narrow, wide = np.zeros((1, LANES), np.uint16), np.zeros((1, LANES), np.float32)
+        narrow, wide = np.zeros((1, LANES), bits_dtype), np.zeros((1, LANES), np.float32)
         copy_lanes(row, narrow)
         copy_lanes(narrow, wide)
-        np.testing.assert_array_equal(wide[0], torch.from_numpy(row[0]).bfloat16().float().numpy())
+        np.testing.assert_array_equal(wide[0], torch.from_numpy(row[0]).to(dtype).float().numpy())
 
 
 @njit(error_model="numpy")

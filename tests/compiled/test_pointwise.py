@@ -7,7 +7,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.operators import gate_by_sigmoid_rows, max_pool2_rows
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 
-DTYPES = st.sampled_from([torch.float32, torch.bfloat16])
+DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40))
 
 

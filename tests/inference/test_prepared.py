@@ -10,6 +10,8 @@ from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import (
+    DepthwiseConv2d,
+    FewChannelsConv2d,
     FixedPointConv2d,
     PackedConv2d,
     WinogradConv2d,
@@ -23,6 +25,7 @@ from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
 
 WIDTHS = (8, 16, 24, 32)
+CONVOLUTIONS = (PackedConv2d, WinogradConv2d, FixedPointConv2d, FewChannelsConv2d, DepthwiseConv2d)
 VARIANTS = {
     "released": {},
     "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},
@@ -109,18 +112,32 @@ def test_compiled_networks_compute_the_same(monkeypatch, dtype):
 
 
 @pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
-def test_with_matrix_units_fine_stages_are_in_16_bit_integers(monkeypatch):
+def test_with_matrix_units_fine_stages_are_in_float16(monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    prepared = optimize_for_inference(network(features_per_stage=(16, 16, 24, 32)), torch.bfloat16).network
+    prepared = optimize_for_inference(network(features_per_stage=(16, 16, 24, 32, 32)), torch.bfloat16).network
     kinds = [
-        {type(layer) for layer in stage.modules() if getattr(layer, "stride", None) is not None}
-        for stage in [*prepared.encoder.stages, *prepared.decoder.stages]
+        {type(layer) for layer in stage.modules() if isinstance(layer, CONVOLUTIONS)}
+        for stage in [*prepared.encoder.stages, *prepared.decoder.stages, prepared.decoder.seg_layers]
     ]
-    # The first convolution has too few channels, and 1 x 1 and depthwise ones gain nothing.
-    assert kinds == [{PackedConv2d, FixedPointConv2d}, {FixedPointConv2d}, *3 * [{PackedConv2d}], *2 * [
-        {PackedConv2d, FixedPointConv2d}
-    ]]  # fmt: skip
-    assert prepared.encoder.stages[2][-1][0].weight.dtype == torch.bfloat16
+    assert kinds[:3] == [{FewChannelsConv2d, FixedPointConv2d}, {FixedPointConv2d}, {FixedPointConv2d}]
+    assert kinds[3:7] == 4 * [{PackedConv2d}]
+    assert kinds[7:] == [*2 * [{FixedPointConv2d, DepthwiseConv2d}], {FewChannelsConv2d}]
+    assert prepared.encoder.stages[3][-1][0].weight.dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+@pytest.mark.parametrize(
+    "conv",
+    [
+        torch.nn.Conv2d(16, 16, 2),
+        torch.nn.Conv2d(16, 16, 3, padding=2, dilation=2),
+        torch.nn.Conv2d(16, 16, 3, padding=1, groups=4),
+        torch.nn.Conv2d(16, 16, 3, padding=1, groups=16, stride=2),
+    ],
+)
+def test_convolutions_that_no_loop_computes_are_refused(conv):
+    with pytest.raises(ValueError, match="no loop computes Conv2d"):
+        pack_convolution(conv, "none", torch.float16)
 
 
 def test_without_matrix_units_deformable_convolutions_alone_are_in_bfloat16(monkeypatch):

@@ -2,8 +2,9 @@
 
     python benchmarks/convolutions.py [training]
 
-Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16 and in
-Winograd's float32, and the largest error of each over the largest value of a convolution in float64. With
+Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16, in Winograd's float32
+and, where there are matrix units for them, in 16-bit integers of float16 images, and the largest error of each over
+the largest value of a convolution in float64. With
 ``training``, for shapes of a training on two patches of 256 x 256: the forward pass in the three ways, with weights
 that are made ready each time, then the gradient of the weights in the three ways.
 """
@@ -17,9 +18,10 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
-from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d
+from nnunet_fganet.inference.packing import FixedPointConv2d, PackedConv2d, WinogradConv2d
 from nnunet_fganet.network.conv import convolve_by_winograd
 from nnunet_fganet.network.deform_gather import channel_rows
 
@@ -41,17 +43,21 @@ TRAINING_SHAPES = [
 def main() -> None:
     """Print the table."""
     keep_freed_memory()
-    print(f"{'shape':>20}{'float32':>10}{'bfloat16':>10}{'Winograd':>10}{'errors of the three':>32}")
+    ways = ["float32", "bfloat16", "Winograd", *(["integers"] if has_matrix_units() else [])]
+    print(f"{'shape':>20}" + "".join(f"{way:>10}" for way in ways) + f"{'errors of the same':>32}")
     for channels, out_channels, size in SHAPES:
         conv = nn.Conv2d(channels, out_channels, 3, padding=1)
         image = torch.randn(1, channels, size, size).contiguous(memory_format=torch.channels_last)
         exact = functional.conv2d(image.double(), conv.weight.double(), conv.bias.double(), padding=1)
         cells = []
-        for ready, x in (
+        candidates: list[tuple[nn.Module, torch.Tensor]] = [
             (PackedConv2d(conv, "none", torch.float32), image),
             (PackedConv2d(conv, "none", torch.bfloat16), image.bfloat16()),
             (WinogradConv2d(conv, "none"), image),
-        ):
+        ]
+        if has_matrix_units():
+            candidates.append((FixedPointConv2d(conv, "none", torch.float16), image.half()))
+        for ready, x in candidates:
             error = ((ready(x) - exact).abs().max() / exact.abs().max()).item()
             cells.append((fastest(lambda ready=ready, x=x: ready(x)), error))
         times, errors = zip(*cells, strict=True)

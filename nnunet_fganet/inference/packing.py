@@ -198,7 +198,7 @@ class FewChannelsConv2d(nn.Module):
     activation
         See :class:`PackedConv2d`; of a 1 x 1 convolution none.
     dtype
-        Of the output; that of a 1 x 1 convolution is float32.
+        Of the output.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
@@ -211,7 +211,7 @@ class FewChannelsConv2d(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
         if self.is_product:
-            return image(product_to_few_rows(image_rows(x), self.weight, self.bias))
+            return image(product_to_few_rows(image_rows(x), self.weight, self.bias)).to(self.dtype)
         return image(conv2d_from_few_rows(image_rows(x.float()), self.weight, self.bias, self.slope, self.dtype))
 
 

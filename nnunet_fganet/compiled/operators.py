@@ -41,7 +41,7 @@ def _(rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, heigh
 
 
 @torch.library.custom_op("nnunet_fganet::sampled_columns_gradients", mutates_args=())
-def _gradients(
+def sampled_columns_gradients(
     rows: torch.Tensor,
     offset: torch.Tensor,
     mask: torch.Tensor | None,
@@ -49,13 +49,14 @@ def _gradients(
     width: int,
     columns_gradient: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients for rows, offset and mask (empty where there is none); see :func:`.sampling.sample_gradients`."""
     rows_gradient, offset_gradient, mask_gradient = sample_gradients(
         rows, offset, mask, (height, width), columns_gradient.contiguous()
     )
     return rows_gradient.to(rows.dtype), offset_gradient, rows.new_empty(0) if mask_gradient is None else mask_gradient
 
 
-@_gradients.register_kernel("cuda")
+@sampled_columns_gradients.register_kernel("cuda")
 def _(
     rows: torch.Tensor,
     offset: torch.Tensor,
@@ -72,7 +73,7 @@ def _(
     return rows_gradient.to(rows.dtype), offset_gradient, rows.new_empty(0) if mask_gradient is None else mask_gradient
 
 
-@_gradients.register_fake
+@sampled_columns_gradients.register_fake
 def _(
     rows: torch.Tensor,
     offset: torch.Tensor,
@@ -96,7 +97,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
 
 def _backward(ctx: Any, columns_gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
     rows, offset, *mask = ctx.saved_tensors
-    rows_gradient, offset_gradient, mask_gradient = _gradients(
+    rows_gradient, offset_gradient, mask_gradient = sampled_columns_gradients(
         rows, offset, mask[0] if ctx.masked else None, ctx.height, ctx.width, columns_gradient
     )
     return rows_gradient, offset_gradient, mask_gradient if ctx.masked else None, None, None

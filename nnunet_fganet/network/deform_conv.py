@@ -13,7 +13,11 @@ from torch import nn
 from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.network.deform_gather import deform_conv2d_gather, deform_conv2d_sampled
+from nnunet_fganet.network.deform_gather import (
+    deform_conv2d_float32_forward,
+    deform_conv2d_gather,
+    deform_conv2d_sampled,
+)
 
 AUTO = "auto"
 _Compute = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, torch.Tensor | None], torch.Tensor]
@@ -161,5 +165,17 @@ class DeformConv2d(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """See :func:`deform_conv2d`."""
-        return deform_conv2d(x, offset, self.weight, self.bias, mask, self.backend)
+        """See :func:`deform_conv2d`; a training on a CPU in bfloat16 computes the forward pass in float32."""
+        if not self._is_exact_forward(x):
+            return deform_conv2d(x, offset, self.weight, self.bias, mask, self.backend)
+        _check_shapes(x, offset, self.weight, mask)
+        with torch.autocast("cpu", enabled=False):
+            return deform_conv2d_float32_forward(x, offset, self.weight, self.bias, mask)
+
+    def _is_exact_forward(self, x: torch.Tensor) -> bool:
+        """Whether this is a training on a CPU in bfloat16 by the loops, outside of ``torch.compile``."""
+        in_bfloat16 = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+        trains = self.training and x.device.type == "cpu" and self.weight.dtype == torch.float32
+        plain = type(x) is torch.Tensor and type(self.weight) in (nn.Parameter, torch.Tensor)
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        return trains and in_bfloat16 and plain and not recorded and self.backend in (AUTO, "gather")

@@ -5,10 +5,13 @@ rows. On CPUs compiled loops take the samples in float32 and bfloat16, on GPUs T
 which is differentiable too, everywhere and in every floating-point type.
 """
 
+from typing import Any
+
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.operators import sampled_columns
+from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
 from nnunet_fganet.compiled.sampling import DTYPES
 
 CORNERS = 4
@@ -41,6 +44,57 @@ def deform_conv2d_sampled(
     """
     columns = sampled_columns(channel_rows(x), *positions(offset, mask), *x.shape[2:])
     return _product(columns, weight if weight.ndim == 2 else weight_matrix(weight), bias, x.shape)
+
+
+def deform_conv2d_float32_forward(
+    x: torch.Tensor,
+    offset: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor,
+    mask: torch.Tensor | None,
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, forward in float32, backward in bfloat16.
+
+    What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
+    (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
+    """
+    batch, _, height, width = x.shape
+    rows, places = channel_rows(x.float()), positions(offset, mask)
+    out = _Float32Forward.apply(rows, *places, weight_matrix(weight), bias, height, width)
+    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+
+
+class _Float32Forward(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        rows: torch.Tensor,
+        offset: torch.Tensor,
+        mask: torch.Tensor | None,
+        matrix: torch.Tensor,
+        bias: torch.Tensor,
+        height: int,
+        width: int,
+    ) -> torch.Tensor:
+        return deform_conv2d_rows(rows, offset, mask, height, width, matrix.contiguous(), bias)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        rows, offset, mask, matrix, _, ctx.height, ctx.width = inputs
+        ctx.masked = mask is not None
+        ctx.save_for_backward(rows.bfloat16(), offset, matrix.bfloat16(), *([mask] if ctx.masked else []))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, offset, matrix, *masks = ctx.saved_tensors
+        where = (rows, offset, masks[0] if ctx.masked else None, ctx.height, ctx.width)
+        with torch.autocast("cpu", enabled=False):  # a caller's may still be on
+            rounded = gradient.bfloat16()
+            columns_gradient = (rounded @ matrix).view(len(rows), offset.shape[1], rows.shape[1])
+            of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
+            of_matrix = rounded.t() @ sampled_columns(*where).flatten(1)
+        of_mask = of_mask if ctx.masked else None
+        return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None
 
 
 def _product(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:

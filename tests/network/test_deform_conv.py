@@ -124,6 +124,60 @@ def test_autocast(backend):
         assert deform_conv2d(**tensors, backend=backend).dtype == torch.bfloat16
 
 
+def module_and_gradients(tensors, modulated, autocast, training=True):
+    """Output of a module under autocast to bfloat16 or not, and gradients of a weighted sum of it."""
+    channels, out_channels = tensors["x"].shape[1], len(tensors["bias"])
+    module = DeformConv2d(channels, out_channels).train(training)
+    module.weight.data, module.bias.data = tensors["weight"].clone(), tensors["bias"].clone()
+    names = ["x", "offset", *(["mask"] if modulated else [])]
+    given = [tensors[name].clone().requires_grad_() for name in names]
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = module(*given)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1))
+    (out.float() * weights).sum().backward()
+    return out, [each.grad for each in (*given, module.weight, module.bias)]
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 5, 6), (2, 16, 20, 33, 70)], ids=["small", "several_blocks"])
+def test_trainings_in_bfloat16_are_exact_forward(modulated, shape):
+    tensors = inputs(0, *shape)
+    expected, exact = module_and_gradients(tensors, modulated, autocast=False)
+    found, gradients = module_and_gradients(tensors, modulated, autocast=True)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    for gradient, right in zip(gradients, exact, strict=True):
+        assert gradient.dtype == torch.float32 and gradient.shape == right.shape
+        assert 0 < (gradient - right).norm() < 1e-2 * right.norm() or torch.equal(
+            gradient, right
+        )  # the bias's are equal
+
+
+def test_other_passes_in_bfloat16_are_not():
+    tensors = inputs()
+    assert module_and_gradients(tensors, False, autocast=True, training=False)[0].dtype == torch.bfloat16
+
+
+def test_trainings_that_do_not_want_all_gradients():
+    tensors = inputs()
+    module = DeformConv2d(3, 4).train()
+    module.weight.requires_grad_(False)
+    offset = tensors["offset"].clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        module(tensors["x"], offset).sum().backward()
+    assert offset.grad.isfinite().all() and module.weight.grad is None and module.bias.grad is not None
+
+
+def test_second_gradients_of_trainings_in_bfloat16_are_refused():
+    tensors = inputs()
+    x = tensors["x"].clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        out = DeformConv2d(3, 4).train()(x, tensors["offset"])
+    (first,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        first.sum().backward()
+
+
 def test_module_has_torchvisions_parameters():
     from torchvision.ops import DeformConv2d as Reference
 

@@ -39,7 +39,7 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     rows
-        ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
+        ``(batch, height, width, channels)``, contiguous, float32, bfloat16 or float16.
     steps
         ``(groups, 2)``, contiguous, int64: rows and columns at which each group of channels reads, see
         :func:`nnunet_fganet.network.spatial_shift.spatial_shift`; at most the height and the width.
@@ -95,9 +95,9 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     rows
-        ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
+        ``(batch, height, width, channels)``, contiguous, float32, bfloat16 or float16.
     attention
-        Of the same shape, contiguous, float32 or bfloat16.
+        Of the same shape, contiguous, float32, bfloat16 or float16.
 
     Returns
     -------

@@ -29,7 +29,7 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
     Parameters
     ----------
     fine
-        ``(batch, 2 height, 2 width, channels)``, contiguous, float32 or bfloat16.
+        ``(batch, 2 height, 2 width, channels)``, contiguous, float32, bfloat16 or float16.
     gate, coarse
         ``(batch, height, width, channels)``, likewise.
 
@@ -55,7 +55,7 @@ def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     fused
-        ``(batch, 2 height, 2 width, channels)``, contiguous, float32 or bfloat16.
+        ``(batch, 2 height, 2 width, channels)``, contiguous, float32, bfloat16 or float16.
     deep
         ``(batch, height, width, deep_channels)``, likewise.
 

@@ -13,6 +13,7 @@ from numba import types
 from numba.extending import intrinsic
 
 NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.int16}  # what arrays of these hold
+LARGEST_FLOAT16 = 65504.0
 _BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
 
 
@@ -33,16 +34,27 @@ def widen(typing_context: Any, number: Any) -> tuple[Any, Any]:
 
 @intrinsic
 def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
-    """Number for an array whose numbers are ``like`` this one: rounded to nearest, ties to even, NaN stays NaN."""
+    """Number for an array whose numbers are ``like`` this one: rounded to nearest, ties to even, NaN stays NaN.
+
+    What is too large for float16 becomes its largest number: infinities would make NaN of a whole image.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         if like == types.float32:
             return values[0]
         if like == types.int16:
-            return builder.bitcast(builder.fptrunc(values[0], ir.HalfType()), _HALF_BITS)
+            kept = within_float16(builder, values[0], ir.Constant(ir.FloatType(), LARGEST_FLOAT16))
+            return builder.bitcast(builder.fptrunc(kept, ir.HalfType()), _HALF_BITS)
         bits = builder.bitcast(values[0], _BITS)
         odd = builder.and_(builder.lshr(bits, _BITS(16)), _BITS(1))
         rounded = builder.add(bits, builder.add(odd, _BITS(0x7FFF)))
         return builder.trunc(builder.lshr(rounded, _BITS(16)), _HALF_BITS)
 
     return like(types.float32, like), generate
+
+
+def within_float16(builder: Any, value: Any, largest: Any) -> Any:
+    """``value``, one or sixteen numbers, between minus ``largest`` and ``largest``; NaN stays."""
+    value = builder.select(builder.fcmp_ordered(">", value, largest), largest, value)
+    smallest = builder.fneg(largest)
+    return builder.select(builder.fcmp_ordered("<", value, smallest), smallest, value)

@@ -18,6 +18,7 @@ from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
 from nnunet_fganet.compiled.decorators import ARITHMETIC
+from nnunet_fganet.compiled.half import LARGEST_FLOAT16, within_float16
 
 LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
@@ -137,11 +138,11 @@ def _widened(builder: Any, numbers: Any) -> Any:
 
 
 def _narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
-    """Round to nearest, ties to even."""
+    """Round to nearest, ties to even; see :func:`.half.narrow`."""
     if vector == VECTOR:
         return lanes
     if vector == _HALVES:
-        return builder.fptrunc(lanes, _HALVES)
+        return builder.fptrunc(within_float16(builder, lanes, _constant(VECTOR, LARGEST_FLOAT16)), _HALVES)
     if _ROUNDS_BY_ITSELF:
         return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), _HALF_BITS)
     bits, shift = builder.bitcast(lanes, _BITS), _constant(_BITS, 16)

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 
 def gate_by_sigmoid(values: torch.Tensor, gate: torch.Tensor) -> None:
-    """Overwrite ``values`` with ``values * sigmoid(gate)``; contiguous, of one shape, float32 or bfloat16.
+    """Overwrite ``values`` with ``values * sigmoid(gate)``; contiguous, of one shape, float32, bfloat16 or float16.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def max_pool2(rows: torch.Tensor) -> torch.Tensor:
     Parameters
     ----------
     rows
-        ``(batch, height, width, channels)``, contiguous, float32 or bfloat16; height and width are even.
+        ``(batch, height, width, channels)``, contiguous, float32, bfloat16 or float16; height and width are even.
 
     Returns
     -------

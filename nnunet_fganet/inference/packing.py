@@ -149,7 +149,7 @@ class FixedPointConv2d(nn.Module):
     Parameters
     ----------
     conv
-        See :func:`suits_fixed_point`; its weights are copied.
+        See :func:`_pack_in_float16`; its weights are copied.
     activation
         See :class:`PackedConv2d`.
     dtype
@@ -174,7 +174,7 @@ class DepthwiseConv2d(nn.Module):
     Parameters
     ----------
     conv
-        See :func:`suits_fixed_point`; its weights are copied.
+        See :func:`_pack_in_float16`; its weights are copied.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
@@ -193,8 +193,8 @@ class FewChannelsConv2d(nn.Module):
     Parameters
     ----------
     conv
-        With a stride of 1, at most :data:`nnunet_fganet.compiled.few_channels.MOST` channels in, and as many out as
-        there are, or in its 1 x 1 form as few out; its weights are copied.
+        With a stride of 1 and at most :data:`nnunet_fganet.compiled.few_channels.MOST` channels in, or a 1 x 1
+        convolution with as few channels out; its weights are copied.
     activation
         See :class:`PackedConv2d`; of a 1 x 1 convolution none.
     dtype

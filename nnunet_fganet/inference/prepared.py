@@ -145,6 +145,7 @@ class _PreparedInstanceNorm(nn.Module):
     def __init__(self, norm: InstanceNorm2d, dtype: torch.dtype) -> None:
         super().__init__()
         self.eps = norm.eps
+        # On CPUs float16 is what images are kept in, not what is computed in.
         dtype = torch.float32 if dtype == torch.float16 and norm.weight.device.type == "cpu" else dtype
         self.scale = norm.weight.detach().to(dtype).view(-1, 1, 1)
         self.shift = norm.bias.detach().to(dtype).view(-1, 1, 1)

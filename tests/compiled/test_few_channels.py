@@ -73,3 +73,10 @@ def test_what_the_product_would_read_outside_is_refused():
         product_to_few(torch.rand(4, 20), torch.rand(2, 21), torch.rand(2))
     with pytest.raises(ValueError, match="rows must be"):
         product_to_few(torch.rand(20, 4).t(), torch.rand(2, 20), torch.rand(2))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_is_too_large_for_float16_becomes_its_largest_number(sign):
+    weight = torch.full((1, 1, 1, 20), sign * 1e5)  # channels in a vector, and some beside
+    found = conv2d_from_few(torch.ones(1, 2, 2, 1), weight, torch.zeros(20), 1.0, torch.float16)
+    assert (found == sign * 65504).all()

@@ -91,7 +91,10 @@ def test_numbers_are_rounded_as_torch_rounds_them(dtype, bits_dtype):
         narrow, wide = np.zeros((1, LANES), bits_dtype), np.zeros((1, LANES), np.float32)
         copy_lanes(row, narrow)
         copy_lanes(narrow, wide)
-        np.testing.assert_array_equal(wide[0], torch.from_numpy(row[0]).to(dtype).float().numpy())
+        right = torch.from_numpy(row[0])
+        if dtype == torch.float16:  # the largest number takes the place of infinity
+            right = right.clamp(-65504, 65504)
+        np.testing.assert_array_equal(wide[0], right.to(dtype).float().numpy())
 
 
 @njit(error_model="numpy")

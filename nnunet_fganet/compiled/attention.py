@@ -1,7 +1,7 @@
 """SDA's normalisations on a CPU: each reads its image twice, and writes once what comes of it.
 
-Sums are taken of differences to one of the values, part by part of an image, and the parts are put together (Chan et
-al. 1979): a large mean does not swallow small deviations.
+Sums are taken part by part of an image, of differences to one of the part's own values, and the parts are put together
+(Chan et al. 1979): neither a large mean nor a far-off corner swallows small deviations.
 """
 
 from functools import cache
@@ -61,32 +61,31 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     if channels % groups or not (steps.abs() <= torch.tensor([height, width])).all():
         raise ValueError(f"{channels} channels of {height} x {width} pixels cannot be shifted by {steps.tolist()}")
     portions = min(_PARTS, height)
-    sums = rows.new_empty(batch, portions, 2, channels, dtype=torch.float32)
+    sums = rows.new_empty(batch, portions, 4, channels, dtype=torch.float32)
     given = (batch, height, width, channels, groups, portions)
     run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
-    pivot = rows[:, 0, 0].double()
-    mean, scale = _shifted_statistics(sums.double().sum(1), pivot, steps, height, width)
+    # The zeros that move in need no part of their own: they are what is missing in the parts' counts.
+    mean, scale = _statistics(*sums.double().unbind(2), height * width)
     out = torch.empty_like(rows)
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
     run_parts(_shift_loop(rows.dtype), batch * height, *given[:5], *addresses)
     return out
 
 
-def _shifted_statistics(
-    sums: torch.Tensor, pivot: torch.Tensor, steps: torch.Tensor, height: int, width: int
+def _statistics(
+    counts: torch.Tensor, pivots: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Means, and one over the standard deviations, float32, of the channels of shifted images.
+    """Mean, and one over the standard deviation, of ``size`` values; both contiguous float32.
 
-    ``sums`` ``(batch, 2, channels)``: of the differences of the pixels that stay to ``pivot`` ``(batch, channels)``,
-    and of their squares; both float64. The zeros that move in are added here.
+    Of each part ``(batch, parts, ...)``, float64: its number of values, one of them, and the sums of the differences to
+    that one, and of their squares. Values that no part counts are zeros.
     """
-    down, across = steps.abs().repeat_interleave(pivot.shape[1] // len(steps), dim=0).unbind(1)
-    count = height * width
-    moved_in = count - (height - down) * (width - across)
-    first = (sums[:, 0] - moved_in * pivot) / count
-    second = (sums[:, 1] + moved_in * pivot.square()) / count
-    variance = (second - first.square()).clamp(min=0)
-    return (pivot + first).float().contiguous(), (variance + EPS).rsqrt().float().contiguous()
+    means = pivots + first / counts.clamp(min=1)
+    mean = (counts * means).sum(1) / size
+    within = (second - first.square() / counts.clamp(min=1)).sum(1)
+    between = (counts * (means - mean[:, None]).square()).sum(1) + (size - counts.sum(1)) * mean.square()
+    variance = (within + between).clamp(min=0) / size
+    return mean.float().contiguous(), (variance + EPS).rsqrt().float().contiguous()
 
 
 def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -113,13 +112,10 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     check_array("attention", attention, attention.dtype, *rows.shape)
     batch, size = len(rows), rows[0].numel()
     portions = -(-size // _NUMBERS)
-    sums = rows.new_empty(batch, portions, 2, dtype=torch.float32)
+    sums = rows.new_empty(batch, portions, 4, dtype=torch.float32)
     addresses = attention.data_ptr(), sums.data_ptr()
     run_parts(_moments_loop(attention.dtype), batch * portions, batch, size, portions, *addresses)
-    first, second = (sums.double().sum(1) / size).unbind(1)
-    scale = ((second - first.square()).clamp(min=0) + EPS).rsqrt()
-    mean = attention.flatten(1)[:, 0].double() + first
-    moments = torch.stack([mean, scale], dim=1).float()
+    moments = torch.stack(_statistics(*sums.double().unbind(2), size), dim=1)
     out = torch.empty_like(rows)
     given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
     run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)
@@ -128,25 +124,30 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
 
 @compiled
 def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, stop: int, sums: Array) -> None:
-    """Add to the sums of channels ``start`` to ``stop`` of an image those of pixels ``first`` to ``last`` of a row.
+    """Add pixels ``first`` to ``last`` of a row to the sums of channels ``start`` to ``stop``.
 
-    ``rows`` ``(height, width * channels)`` of one image; ``sums`` ``(2, channels)``.
+    ``rows`` ``(height, width * channels)`` of one image; ``sums`` ``(4, channels)``: the number of pixels, one of them,
+    and the sums of the differences to it and of their squares.
     """
     channels = sums.shape[1]
     tail = stop - (stop - start) % LANES
+    for c in range(start, stop):
+        if sums[0, c] == 0:
+            sums[1, c] = widen(rows[row, (first + last) // 2 * channels + c])
+        sums[0, c] += last - first
     for c in range(start, tail, LANES):
-        pivot, total, squares = load(rows, 0, c), load(sums, 0, c), load(sums, 1, c)
+        pivot, total, squares = load(sums, 1, c), load(sums, 2, c), load(sums, 3, c)
         for x in range(first * channels + c, last * channels + c, channels):
             value = load(rows, row, x) - pivot
             total = total + value
             squares = squares + value * value
-        store(sums, 0, c, total)
-        store(sums, 1, c, squares)
+        store(sums, 2, c, total)
+        store(sums, 3, c, squares)
     for x in range(first * channels, last * channels, channels):
         for c in range(tail, stop):
-            value = widen(rows[row, x + c]) - widen(rows[0, c])
-            sums[0, c] += value
-            sums[1, c] += value * value
+            value = widen(rows[row, x + c]) - sums[1, c]
+            sums[2, c] += value
+            sums[3, c] += value * value
 
 
 @compiled
@@ -181,7 +182,7 @@ def _sums_loop(dtype: torch.dtype) -> Any:
         batch, height, width, channels, groups, portions = a[0], a[1], a[2], a[3], a[4], a[5]
         images = carray(pointer(a[6]), (batch, height, width * channels), numbers)
         steps = carray(pointer(a[7]), (groups, 2), np.int64)
-        sums = carray(pointer(a[8]), (batch * portions, 2, channels), np.float32)
+        sums = carray(pointer(a[8]), (batch * portions, 4, channels), np.float32)
         size = channels // groups
         part = next_part(data)
         while part < parts(data):
@@ -190,8 +191,8 @@ def _sums_loop(dtype: torch.dtype) -> Any:
             for row in range(portion * height // portions, (portion + 1) * height // portions):
                 for group in range(groups):
                     down, across = steps[group, 0], steps[group, 1]
-                    if max(0, down) <= row < height + min(0, down):
-                        first, last = max(0, across), width + min(0, across)
+                    first, last = max(0, across), width + min(0, across)
+                    if max(0, down) <= row < height + min(0, down) and first < last:
                         start = group * size
                         _add_channel_sums(images[image], row, first, last, start, start + size, sums[part])
             finish_part(data)
@@ -244,14 +245,14 @@ def _moments_loop(dtype: torch.dtype) -> Any:
         a = arguments(data, 5)
         batch, size, portions = a[0], a[1], a[2]
         images = carray(pointer(a[3]), (batch, size), numbers)
-        sums = carray(pointer(a[4]), (batch * portions, 2), np.float32)
+        sums = carray(pointer(a[4]), (batch * portions, 4), np.float32)
         lanes = np.empty((2, LANES), np.float32)
         part = next_part(data)
         while part < parts(data):
             image, first = part // portions, part % portions * _NUMBERS
             last = min(first + _NUMBERS, size)
             tail = last - (last - first) % LANES
-            pivot = widen(images[image, 0])
+            pivot = widen(images[image, (first + last) // 2])
             total = squares = zeros()
             for x in range(first, tail, LANES):
                 value = load(images, image, x) - pivot
@@ -263,7 +264,8 @@ def _moments_loop(dtype: torch.dtype) -> Any:
                 value = widen(images[image, x]) - pivot
                 lanes[0, x - tail] += value
                 lanes[1, x - tail] += value * value
-            sums[part, 0], sums[part, 1] = lanes[0].sum(), lanes[1].sum()
+            sums[part, 0], sums[part, 1] = last - first, pivot
+            sums[part, 2], sums[part, 3] = lanes[0].sum(), lanes[1].sum()
             finish_part(data)
             part = next_part(data)
 

@@ -69,6 +69,23 @@ def test_a_large_mean_does_not_swallow_small_deviations():
     torch.testing.assert_close(gate(torch.ones_like(rows), attention).double(), expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(2, 2), (1, 2), (40, 70)])
+def test_a_far_off_pixel_does_not_swallow_small_deviations(height, width):
+    """Where zeros move in beside small values, and the first pixel of the image is none of those."""
+    torch.manual_seed(0)
+    rows = 1e-2 * torch.randn(2, height, width, 128)
+    rows[:, 0, 0] = 1000
+    torch.testing.assert_close(shift_norm_gelu(rows, STEPS).double(), expected_shift(rows), **tolerance(torch.float32))
+    attention = 1e-2 * torch.randn(1, 40, 40, 16)
+    attention[0, 0, 0, 0] = 50
+    expected = functional.layer_norm(attention.double(), attention.shape[1:]).sigmoid()
+    torch.testing.assert_close(gate(torch.ones_like(attention), attention).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_the_shift_moves_out_are_zeros():
+    assert (shift_norm_gelu(torch.ones(1, 1, 1, 16), STEPS) == 0).all()
+
+
 def test_nan_stays():
     rows = torch.ones(1, 3, 4, 16)
     rows[0, 1, 2, 5] = torch.nan

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# No test depends on how fast a machine is, or on what else it does. Continuous integration draws the same examples every
-# time, so that no change fails by another's bad luck; elsewhere they are new ones with every run.
+# No test depends on how fast a machine is, or on what else it does. Continuous integration draws the same examples
+# every time, so that no change fails by another's bad luck; elsewhere they are new ones with every run.
 settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )

@@ -65,21 +65,20 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     given = (batch, height, width, channels, groups, portions)
     run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
     # The zeros that move in need no part of their own: they are what is missing in the parts' counts.
-    mean, scale = _statistics(*sums.double().unbind(2), height * width)
+    mean, scale = _statistics(sums, height * width)
     out = torch.empty_like(rows)
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
     run_parts(_shift_loop(rows.dtype), batch * height, *given[:5], *addresses)
     return out
 
 
-def _statistics(
-    counts: torch.Tensor, pivots: torch.Tensor, first: torch.Tensor, second: torch.Tensor, size: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean, and one over the standard deviation, of ``size`` values; both contiguous float32.
 
-    Of each part ``(batch, parts, ...)``, float64: its number of values, one of them, and the sums of the differences to
-    that one, and of their squares. Values that no part counts are zeros.
+    ``sums`` ``(batch, parts, 4, ...)``: of each part its number of values, one of them, and the sums of the differences
+    to that one and of their squares. Values that no part counts are zeros.
     """
+    counts, pivots, first, second = sums.double().unbind(2)
     means = pivots + first / counts.clamp(min=1)
     mean = (counts * means).sum(1) / size
     within = (second - first.square() / counts.clamp(min=1)).sum(1)
@@ -115,7 +114,7 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     sums = rows.new_empty(batch, portions, 4, dtype=torch.float32)
     addresses = attention.data_ptr(), sums.data_ptr()
     run_parts(_moments_loop(attention.dtype), batch * portions, batch, size, portions, *addresses)
-    moments = torch.stack(_statistics(*sums.double().unbind(2), size), dim=1)
+    moments = torch.stack(_statistics(sums, size), dim=1)
     out = torch.empty_like(rows)
     given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
     run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)

@@ -1,12 +1,13 @@
-"""Convolutions of images with channels last by matrix units for 8-bit integers (:mod:`.matrix_units`).
+"""Convolutions of float16 images with channels last by matrix units for 8-bit integers (:mod:`.matrix_units`).
 
-A part of an image is copied into memory of the thread as 16-bit integers, its largest value being the largest of
-them, with zeros around it. There the pixels that 16 neighbouring outputs read for one tap are the rows of a tile:
-nothing has to be laid out, and neighbouring taps of a row follow each other in memory. Weights are 16-bit integers,
-scaled by output channel. Three products of 8-bit integers take half as long again as one in bfloat16; the error is
-that of an image rounded to 2 ** -16 of its largest value, some twentieth of bfloat16's.
+Lines of an image are copied into memory of the thread as 16-bit integers, times the power of two that the largest value
+of a part of the image allows, with zeros around the image. There the pixels that 16 neighbouring outputs read for one
+tap are the rows of a tile: nothing has to be laid out, and neighbouring taps of a row follow each other in memory.
+Weights are 16-bit integers, scaled by output channel. Three products of 8-bit integers take half as long again as one
+in bfloat16; the error is that of an image rounded to 2 ** -15 of its largest value, some twentieth of bfloat16's.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -14,27 +15,25 @@ import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray
+from torch.nn import functional
 
-from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import (
-    LANES,
-    larger,
-    largest_lane,
-    leaky_relu,
-    load,
-    load_integers,
-    store,
-    store_bytes,
-    zeros,
+from nnunet_fganet.compiled.decorators import compiled, inlined, loop
+from nnunet_fganet.compiled.half import NUMBERS
+from nnunet_fganet.compiled.integers import (
+    LARGEST,
+    NUMBERS_AT_A_TIME,
+    exponent_of_integers,
+    largest_magnitude,
+    write_integers,
 )
+from nnunet_fganet.compiled.lanes import leaky_relu, load, load_integers, store_first
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
-    LARGEST,
     PANEL,
     ROWS_OF_TILE,
     STEP,
     STEP_BYTES,
+    SUMS_BYTES,
     add_products,
     begin_tiles,
     clear_sums,
@@ -83,7 +82,7 @@ def fixed_point_conv2d(
     Parameters
     ----------
     rows
-        ``(batch, height, width, in_channels)``, contiguous, float32 or float16.
+        ``(batch, height, width, in_channels)``, contiguous, float16.
     weight, scale
         Of :func:`fixed_point_weight`; k is odd.
     bias
@@ -110,17 +109,18 @@ def fixed_point_conv2d(
         raise ValueError("this processor has no matrix units for 8-bit integers that this process may use")
     batch, height, width, channels = rows.shape
     kernel, out_channels = weight.shape[1], len(bias)
-    check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    check_array("rows", rows, torch.float16, batch, height, width, channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
     check_array("scale", scale, torch.float32, out_channels)
     check_array("bias", bias, torch.float32, out_channels)
+    scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
     out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=dtype)
     lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, 2 * channels)
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
     run_parts(
-        _loop(rows.dtype, dtype),
+        _loop(dtype),
         batch * down * across * shares,
         *(batch, height, width, channels, out_channels, kernel, stride, lines, columns, shares),
         *(rows.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr(), out.data_ptr()),
@@ -138,117 +138,58 @@ def _size_of_part(height: int, width: int, kernel: int, stride: int, pixel_bytes
 
 
 @compiled
-def _largest(image: Array, top: int, bottom: int, start: int, stop: int) -> Any:
-    """Largest absolute value of columns of some rows; NaN where one of them is."""
-    tail = stop - (stop - start) % LANES
-    lanes, rest = zeros(), _F(0)
-    for i in range(top, bottom):
-        for x in range(start, tail, LANES):
-            value = load(image, i, x)
-            lanes = larger(lanes, larger(value, _F(0) - value))
-        for x in range(tail, stop):
-            value = widen(image[i, x])
-            rest = larger(rest, larger(value, -value))
-    return larger(rest, largest_lane(lanes))
+def _fill_line(
+    image: Array, width: int, row: int, left: int, exponent: int, part: Array, to: int, columns: int
+) -> None:
+    """Copy columns of a row of an image, of which the first is ``left``, as integers; zeros outside the image.
 
-
-@compiled
-def _fill(image: Array, width: int, top: int, left: int, part: Array, columns: int) -> Any:
-    """Copy a part of an image, whose first pixel is in row ``top`` and column ``left``; zeros outside the image.
-
-    ``image`` ``(height, width * channels)``; ``part`` ``(2, rows * columns * channels and some more)``, int8: high and
-    low bytes. Returns what the integers are multiples of.
+    ``image`` ``(height, width * channels)``; ``part`` ``(2, numbers)``, int8: high and low bytes, written from ``to``
+    on.
     """
     height, channels = image.shape[0], image.shape[1] // width
-    lines = (part.shape[1] - STEP) // (columns * channels)
     first, last = min(columns, max(0, -left)), max(0, min(columns, width - left))
-    start, stop = (left + first) * channels, (left + last) * channels
-    largest = _largest(image, max(0, top), min(height, top + lines), start, stop)
-    factor = _F(LARGEST) / largest if largest > 0 else _F(0)
-    for i in range(lines):
-        inside = 0 <= top + i < height and first < last
-        line = i * columns * channels
-        if not inside:
-            part[:, line : line + columns * channels] = 0
-        else:
-            part[:, line : line + first * channels] = 0
-            part[:, line + last * channels : line + columns * channels] = 0
-            _fill_row(image, top + i, start, stop, factor, part, line + first * channels)
-    return largest / _F(LARGEST)
-
-
-@compiled
-def _fill_row(image: Array, row: int, start: int, stop: int, factor: Any, part: Array, to: int) -> None:
-    """Write numbers of a row, times ``factor``, as integers, from ``to`` on."""
-    tail = stop - (stop - start) % LANES
-    for x in range(start, tail, LANES):
-        store_bytes(part, to + x - start, factor * load(image, row, x))
-    for x in range(tail, stop):
-        number = np.int32(np.rint(factor * widen(image[row, x])))
-        low = (number + 128) % 256 - 128
-        part[0, to + x - start], part[1, to + x - start] = np.int8((number - low) // 256), np.int8(low)
-
-
-@compiled
-def _write(
-    sums: Array,
-    first: int,
-    last: int,
-    unit: Any,
-    scale: Array,
-    bias: Array,
-    slope: Any,
-    out: Array,
-    pixel: int,
-    start: int,
-) -> None:
-    """Write rows ``first`` to ``last`` of the sums, of channels from ``start`` on, as float32: bias added, activated.
-
-    ``sums`` ``(2 * 32, 16)``; ``unit`` and ``scale`` ``(1, channels)``: what the integers of image and weights are
-    multiples of; ``out`` ``(pixels, channels)``, of which row ``first`` is for ``pixel``.
-    """
-    channels = out.shape[1]
-    if start + PANEL <= channels:
-        factor, shift = (_F(256) * unit) * load(scale, 0, start), load(bias, 0, start)
-        for i in range(first, last):
-            value = _F(256) * load_integers(sums, i, 0) + load_integers(sums, BLOCK + i, 0)
-            store(out, pixel + i - first, start, leaky_relu(value * factor + shift, slope))
+    if not 0 <= row < height or first >= last:
+        part[:, to : to + columns * channels] = 0
         return
-    for i in range(first, last):
-        for c in range(start, channels):
-            number = _F(256) * _F(sums[i, c - start]) + _F(sums[BLOCK + i, c - start])
-            value = number * (_F(256) * unit * scale[0, c]) + bias[0, c]
-            out[pixel + i - first, c] = narrow(value if value > 0 else slope * value, out[pixel + i - first, c])
+    part[:, to : to + first * channels] = 0
+    part[:, to + last * channels : to + columns * channels] = 0
+    start, stop = (left + first) * channels, (left + last) * channels
+    write_integers(image, row, start, stop, exponent, part, to + first * channels)
 
 
-@compiled
-def _write_share(
-    sums: Array, share: int, shares: int, unit: Any, scale: Array, bias: Array, slope: Any, out: Array,
-    one: int, two: int, valid: int, start: int,
+@inlined
+def _write(
+    sums: Array, held: int, first: int, last: int, valid: int, scales: Any, shifts: Any, slope: Any,
+    out: Array, one: int, two: int, start: int,
 ) -> None:  # fmt: skip
-    """Write a share of the sums of two runs of pixels, ``valid`` of each, see :func:`_write`."""
-    first, last = share * BLOCK // shares, (share + 1) * BLOCK // shares
-    stop = min(last, valid)
-    if first < stop:
-        _write(sums, first, stop, unit, scale, bias, slope, out, one + first, start)
-    begin, stop = max(first, ROWS_OF_TILE), min(last, ROWS_OF_TILE + valid)
-    if begin < stop:
-        _write(sums, begin, stop, unit, scale, bias, slope, out, two + begin - ROWS_OF_TILE, start)
+    """Write rows ``first`` to ``last`` of a block of sums as channels from ``start`` on: scaled, bias added, activated.
+
+    ``sums`` ``(rows, 16)``, of which the block begins with row ``held``; ``out`` ``(pixels, channels)``, of which the
+    two runs of the block begin with ``one`` and ``two``, with ``valid`` pixels each.
+    """
+    count = min(PANEL, out.shape[1] - start)
+    for i in range(first, last):
+        if i % ROWS_OF_TILE < valid:
+            pixel = one + i if i < ROWS_OF_TILE else two + i - ROWS_OF_TILE
+            value = _F(256) * load_integers(sums, held + i, 0) + load_integers(sums, held + BLOCK + i, 0)
+            store_first(out, pixel, start, leaky_relu(value * scales + shifts, slope), count)
 
 
-@compiled
+@inlined
 def _convolve_panel(
-    part: Array, columns: int, channels: int, kernel: int, stride: int, factor: int, steps: int,
-    lines: int, width: int, sums: Array, unit: Any, scale: Array, bias: Array, slope: Any,
+    part: Array, ring: int, columns: int, channels: int, kernel: int, stride: int, factor: int, steps: int,
+    line: int, lines: int, width: int, sums: Array, unit: Any, scale: Array, bias: Array, slope: Any,
     out: Array, first: int, out_width: int, start: int,
 ) -> None:  # fmt: skip
-    """Multiply a part of an image by a panel of the weights, whose address is ``factor``.
+    """Multiply lines of a part of an image by a panel of the weights, whose address is ``factor``.
 
-    Its outputs are ``lines`` rows of ``width`` pixels, the first of which is number ``first`` of ``out``. While a block
-    of them is multiplied, the sums of the one before it are written: the units and the rest of the core work at once.
+    Its outputs are ``lines`` rows of ``width`` pixels, the first of which is row ``line`` of the part and number
+    ``first`` of ``out``. While a block of them is multiplied, the sums of the one before it are written: the units and
+    the rest of the core work at once.
     """
     runs, valid = -(-width // ROWS_OF_TILE), min(ROWS_OF_TILE, width)
     base, low = part.ctypes.data, part.shape[1]
+    scales, shifts = (_F(256) * unit) * load(scale, 0, start), load(bias, 0, start)
     one = two = first
     pairs = -(-lines * runs // 2)
     for pair in range(pairs):
@@ -260,61 +201,79 @@ def _convolve_panel(
         m = max(0, min(other % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))
         one, two = first + i * out_width + j, first + k * out_width + m
         clear_sums()
+        held, written = (1 - pair % 2) * 2 * BLOCK, 0
         for row in range(kernel):
-            add_products(
-                base + ((i * stride + row) * columns + j * stride) * channels,
-                base + ((k * stride + row) * columns + m * stride) * channels,
-                low, stride * channels, steps, factor + row * steps * STEP_BYTES,
-            )  # fmt: skip
-            if pair > 0:
-                _write_share(
-                    sums[1 - pair % 2], row, kernel, unit, scale, bias, slope, out, before_one, before_two, valid, start
-                )
-        write_sums(sums[pair % 2].ctypes.data)
-    _write_share(sums[1 - pairs % 2], 0, 1, unit, scale, bias, slope, out, one, two, valid, start)
+            above = base + (((line + i) * stride + row) % ring * columns + j * stride) * channels
+            below = base + (((line + k) * stride + row) % ring * columns + m * stride) * channels
+            for step in range(row * steps, (row + 1) * steps):
+                place = (step - row * steps) * STEP
+                add_products(above + place, below + place, low, stride * channels, factor + step * STEP_BYTES)
+                if pair > 0:
+                    until = (step + 1) * BLOCK // (kernel * steps)
+                    _write(sums, held, written, until, valid, scales, shifts, slope, out, before_one, before_two, start)
+                    written = until
+        write_sums(sums.ctypes.data + pair % 2 * SUMS_BYTES)
+    held = (1 - pairs % 2) * 2 * BLOCK
+    _write(sums, held, 0, BLOCK, valid, scales, shifts, slope, out, one, two, start)
 
 
 @cache
-def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
+def _loop(dtype: torch.dtype) -> Any:
     """Compile the loop over parts of all images, and over shares of the panels of each."""
-    numbers, out_numbers = NUMBERS[dtype], NUMBERS[out_dtype]
+    numbers = NUMBERS[dtype]
 
-    @loop(f"{dtype}_{out_dtype}")
+    @loop(str(dtype))
     def convolve(data: Any) -> None:
         a = arguments(data, 17)
         batch, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4]
         kernel, stride, lines, columns, shares = a[5], a[6], a[7], a[8], a[9]
-        out_height, out_width = -(-height // stride), -(-width // stride)
-        images = carray(pointer(a[10]), (batch, height, width * channels), numbers)
-        scale = carray(pointer(a[12]), (1, out_channels), np.float32)
-        bias = carray(pointer(a[13]), (1, out_channels), np.float32)
-        out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), out_numbers)
+        out_height, out_width, panels = -(-height // stride), -(-width // stride), -(-out_channels // PANEL)
+        images = carray(pointer(a[10]), (batch, height, width * channels), np.int16)
+        scale = carray(pointer(a[12]), (1, panels * PANEL), np.float32)
+        bias = carray(pointer(a[13]), (1, panels * PANEL), np.float32)
+        out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), numbers)
         slope = _F(float_arguments(data, 17)[16])
-        across, down, panels = -(-out_width // columns), -(-out_height // lines), -(-out_channels // PANEL)
+        across, down = -(-out_width // columns), -(-out_height // lines)
         steps = -(-kernel * channels // STEP)
         wide = (max(columns, ROWS_OF_TILE) - 1) * stride + kernel
+        group = 1 + -(-columns // ROWS_OF_TILE) % 2  # rows of outputs at a time: an even number of runs
+        ring = (group - 1) * stride + kernel  # lines of the image that lie in ``part``
         # The last steps of a row read beyond it, and multiply by zeros.
-        part = np.zeros((2, ((lines - 1) * stride + kernel) * wide * channels + STEP), np.int8)
-        sums = np.empty((2, 2 * BLOCK, PANEL), np.int32)
+        size = -(-(ring * wide * channels + STEP) // STEP) * STEP
+        memory = np.zeros(2 * size + STEP, np.int8)
+        start = -memory.ctypes.data % STEP  # tiles whose rows are lines of the cache take half as long to load
+        part = memory[start : start + 2 * size].reshape(2, size)
+        magnitudes = np.empty((1, NUMBERS_AT_A_TIME), np.int16)
+        sums = np.empty((4 * BLOCK, PANEL), np.int32)
         before = np.empty(64, np.uint8)
         begin_tiles(a[15], before.ctypes.data)
-        held, unit = -1, _F(0)  # which part of an image lies in ``part``
         number = next_part(data)
         while number < parts(data):
             place, share = number // shares, number % shares
             image, top, left = place // (down * across), place // across % down * lines, place % across * columns
             count, count_across = min(lines, out_height - top), min(columns, out_width - left)
-            if held != place:
-                corner = top * stride - kernel // 2, left * stride - kernel // 2
-                unit = _fill(images[image], width, corner[0], corner[1], part, wide)
-                held = place
-            for panel in range(share * panels // shares, (share + 1) * panels // shares):
-                first = (image * out_height + top) * out_width + left
-                factor = a[11] + panel * kernel * steps * STEP_BYTES
-                _convolve_panel(
-                    part, wide, channels, kernel, stride, factor, steps, count, count_across, sums, unit,
-                    scale, bias, slope, out, first, out_width, panel * PANEL,
-                )  # fmt: skip
+            row, column = top * stride - kernel // 2, left * stride - kernel // 2
+            largest = largest_magnitude(
+                images[image], max(0, row), min(height, row + (count - 1) * stride + kernel),
+                max(0, column) * channels, min(width, column + (count_across - 1) * stride + kernel) * channels,
+                magnitudes,
+            )  # fmt: skip
+            exponent = exponent_of_integers(largest) if largest < np.inf else 0
+            unit = _F(math.ldexp(1.0, -exponent)) if largest < np.inf else _F(np.nan)
+            filled = 0
+            for line in range(0, count, group):
+                several = min(group, count - line)
+                while filled < (line + several - 1) * stride + kernel:
+                    to = filled % ring * wide * channels
+                    _fill_line(images[image], width, row + filled, column, exponent, part, to, wide)
+                    filled += 1
+                first = (image * out_height + top + line) * out_width + left
+                for panel in range(share * panels // shares, (share + 1) * panels // shares):
+                    factor = a[11] + panel * kernel * steps * STEP_BYTES
+                    _convolve_panel(
+                        part, ring, wide, channels, kernel, stride, factor, steps, line, several, count_across,
+                        sums, unit, scale, bias, slope, out, first, out_width, panel * PANEL,
+                    )  # fmt: skip
             finish_part(data)
             number = next_part(data)
         end_tiles(before.ctypes.data)

@@ -25,13 +25,14 @@ _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
 _HALVING = (8, 4, 2, 1)
-_BITS, _HALF_BITS, _BYTES = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16, 8))
+_BITS, _HALF_BITS = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16))
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
-_BFLOAT16_ROWS, _FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
-_INTEGER_ROWS, _BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
+_BFLOAT16_ROWS, FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
+_INTEGER_ROWS, BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
 _HALVES = ir.VectorType(ir.HalfType(), LANES)
 # Sixteen numbers in memory, and bytes of one.
-_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), _FLOAT16_ROWS: (_HALVES, 2)}
+_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
+_NAMES = {"float": "f32", "half": "f16", "i16": "i16"}  # of numbers, in those of LLVM's functions
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
 
@@ -62,29 +63,6 @@ def load_integers(typing_context: Any, array: Any, row: Any, column: Any) -> tup
         return builder.sitofp(numbers, VECTOR)
 
     return _LANES(array, types.intp, types.intp), generate
-
-
-@intrinsic
-def store_bytes(typing_context: Any, array: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
-    """Round to 16-bit integers and write their high bytes into the first row of an array, the low ones into the second.
-
-    A number is ``256 * high + low`` with ``low`` between -128 and 127; those beyond 32639 have no such parts.
-    """
-    if array != _BYTE_ROWS:
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        array_value, column, lanes = values
-        round_ = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), "llvm.rint.v16f32")
-        numbers = builder.fptosi(builder.call(round_, [lanes]), _BITS)
-        high = builder.ashr(builder.add(numbers, _constant(_BITS, 128)), _constant(_BITS, 8))
-        for row, part in enumerate((high, numbers)):  # the low byte of a number is that of its remainder
-            place = array_value, column.type(row), column
-            bytes_ = builder.trunc(part, _BYTES)
-            builder.store(bytes_, _address(context, builder, array, place, _BYTES), align=1)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, _LANES), generate
 
 
 class _BFloat(ir.Type):
@@ -127,6 +105,30 @@ def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) ->
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _LANES), generate
+
+
+@intrinsic
+def store_first(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any, count: Any) -> Any:
+    """Write the first ``count`` of sixteen numbers, at least one, into a row of such an array, from ``column`` on."""
+    if array not in _ARRAYS:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        rows, row, column, lanes, count = values
+        vector, size = _ARRAYS[array]
+        address(context, builder, rows, row, builder.add(column, builder.sub(count, count.type(1))), 1, array)
+        place = builder.bitcast(address(context, builder, rows, row, column, 1, array), vector.as_pointer())
+        numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
+        single = builder.insert_element(ir.Constant(numbers.type, ir.Undefined), count, _INDEX(0))
+        counts = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
+        mask = builder.icmp_signed("<", numbers, counts)
+        given = _narrowed(builder, lanes, vector), place, _INDEX(size), mask
+        kind = ir.FunctionType(ir.VoidType(), [each.type for each in given])
+        name = f"llvm.masked.store.v{LANES}{_NAMES[str(vector.element)]}.p0"
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, types.intp, _LANES, types.intp), generate
 
 
 def _widened(builder: Any, numbers: Any) -> Any:

@@ -22,7 +22,7 @@ BLOCK = 32  # rows of the sums in a block
 PANEL = 16  # columns of the sums in a block
 STEP = 64  # numbers that one step multiplies
 STEP_BYTES = 2 * PANEL * STEP  # of the right factor: its high bytes, its low bytes
-LARGEST = 127 * 256 + 127  # of the 16-bit integers: both of its parts are 8-bit integers
+SUMS_BYTES = 2 * 4 * BLOCK * PANEL  # of a block: of high bytes, then of high times low ones
 _ROW_BYTES, _TILE_BYTES = 64, 1024
 _BYTE, _LONG, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _POINTER = _BYTE.as_pointer()
@@ -53,9 +53,9 @@ def tile_shapes() -> np.ndarray[Any, np.dtype[np.uint8]]:
 def tiled(integers: torch.Tensor) -> torch.Tensor:
     """Lay out the right factor in tiles, panel by panel of :data:`PANEL` columns.
 
-    ``integers`` ``(columns, lines, length)``: 16-bit integers up to :data:`LARGEST`, of any integer dtype. Returns int8
-    ``(panels, lines, steps, 2, 16, 16, 4)``, filled up with zeros: of a line's ``steps`` of :data:`STEP` numbers first
-    the high and then the low bytes, four numbers of a column side by side, as the units want them.
+    ``integers`` ``(columns, lines, length)``: 16-bit integers up to :data:`.integers.LARGEST`, of any integer dtype.
+    Returns int8 ``(panels, lines, steps, 2, 16, 16, 4)``, filled up with zeros: of a line's ``steps`` of :data:`STEP`
+    numbers first the high and then the low bytes, four numbers of a column side by side, as the units want them.
     """
     columns, lines, length = integers.shape
     filled = functional.pad(integers, (0, -length % STEP, 0, 0, 0, -columns % PANEL))
@@ -111,33 +111,30 @@ def clear_sums(typing_context: Any) -> Any:
 
 
 @intrinsic
-def add_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, steps: Any, factor: Any) -> Any:
-    """Multiply 32 rows by ``steps`` steps of a panel of :func:`tiled`, all given by address, and add to the sums.
+def add_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, factor: Any) -> Any:
+    """Multiply 32 rows by a step of a panel of :func:`tiled`, all given by address, and add to the sums.
 
     ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low
     bytes lie ``low`` bytes behind them.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        first, second, low, stride, steps, factor = values
-        with cgutils.for_range(builder, steps) as loop:
-            place = builder.mul(loop.index, _LONG(_ROW_BYTES))
-            tile = builder.add(factor, builder.mul(loop.index, _LONG(STEP_BYTES)))
-            rows = [builder.add(each, place) for each in (first, second)]
-            _load(builder, _RIGHT[0], _pointer(builder, tile), _LONG(_ROW_BYTES))
-            _load(builder, _RIGHT[1], _pointer(builder, tile, _TILE_BYTES), _LONG(_ROW_BYTES))
-            # Products that add to the same sums are far apart: each takes as long as three others.
-            for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
-                _load(builder, left, _pointer(builder, row), stride)
-                _add_product(builder, sums, left, _RIGHT[1])
-            for left, sums in zip(_LEFT, _HIGH_SUMS, strict=True):
-                _add_product(builder, sums, left, _RIGHT[0])
-            for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
-                _load(builder, left, _pointer(builder, builder.add(row, low)), stride)
-                _add_product(builder, sums, left, _RIGHT[0])
+        first, second, low, stride, factor = values
+        rows = first, second
+        _load(builder, _RIGHT[0], _pointer(builder, factor), _LONG(_ROW_BYTES))
+        _load(builder, _RIGHT[1], _pointer(builder, factor, _TILE_BYTES), _LONG(_ROW_BYTES))
+        # Products that add to the same sums are far apart: each takes as long as three others.
+        for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
+            _load(builder, left, _pointer(builder, row), stride)
+            _add_product(builder, sums, left, _RIGHT[1])
+        for left, sums in zip(_LEFT, _HIGH_SUMS, strict=True):
+            _add_product(builder, sums, left, _RIGHT[0])
+        for row, left, sums in zip(rows, _LEFT, _LOW_SUMS, strict=True):
+            _load(builder, left, _pointer(builder, builder.add(row, low)), stride)
+            _add_product(builder, sums, left, _RIGHT[0])
         return context.get_dummy_value()
 
-    return types.void(*[types.int64] * 6), generate
+    return types.void(*[types.int64] * 5), generate
 
 
 @intrinsic

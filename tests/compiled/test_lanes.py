@@ -20,7 +20,7 @@ from nnunet_fganet.compiled.lanes import (
     power_of_two,
     rounded_down,
     store,
-    store_bytes,
+    store_first,
     zeros,
 )
 
@@ -98,19 +98,24 @@ def test_numbers_are_rounded_as_torch_rounds_them(dtype, bits_dtype):
 
 
 @njit(error_model="numpy")
-def split(given, parts, integers, out):
-    store_bytes(parts, 3, load(given, 0, 0))
-    store(out, 0, 0, load_integers(integers, 1, 2))
+def copy_first(integers, out, count):
+    store_first(out, 1, 2, load_integers(integers, 1, 2), count)
 
 
-def test_integers_in_two_bytes():
-    whole = np.array([0, 1, -1, 127, 128, -128, -129, 255, 256, 32639, -32639, -32640, 300, -300, 32511, 32512])
-    parts, out = np.full((2, 25), 77, np.int8), np.zeros((1, LANES), np.float32)
-    integers = np.arange(60, dtype=np.int32).reshape(2, 30) * 1_000_003
-    split((whole + 0.4).astype(np.float32)[None], parts, integers, out)
-    np.testing.assert_array_equal(256 * parts[0, 3:19].astype(int) + parts[1, 3:19], whole)
-    assert (parts[:, :3] == 77).all() and (parts[:, 19:] == 77).all()
-    np.testing.assert_array_equal(out[0], integers[1, 2:18].astype(np.float32))
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, "bfloat16"])
+@pytest.mark.parametrize("count", [1, 7, LANES])
+def test_only_the_first_numbers_are_written(dtype, count):
+    integers = np.arange(-30, 30, dtype=np.int32).reshape(2, 30)
+    bits = {np.float32: np.float32, np.float16: np.int16, "bfloat16": np.uint16}[dtype]
+    out = np.full((2, 20), 77, bits)
+    copy_first(integers, out, count)
+    expected = torch.from_numpy(integers[1, 2 : 2 + count]).to(
+        {np.float32: torch.float32, np.float16: torch.float16, "bfloat16": torch.bfloat16}[dtype]
+    )
+    written = torch.from_numpy(out[1, 2 : 2 + count].copy()).view(expected.dtype)
+    assert torch.equal(written, expected)
+    out[1, 2 : 2 + count] = 77
+    assert (out == 77).all()
 
 
 def test_numba_checks_both_ends_where_it_is_told_to():

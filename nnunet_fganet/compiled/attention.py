@@ -12,7 +12,7 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import gelu, sigmoid
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
@@ -149,7 +149,7 @@ def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, 
             sums[3, c] += value * value
 
 
-@compiled
+@inlined
 def _read_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) -> None:
     """Copy ``count`` channels of a row, from ``x`` on, into ``line``, from ``y`` on."""
     tail = count - count % LANES
@@ -159,7 +159,7 @@ def _read_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) 
         line[0, y + c] = widen(rows[row, x + c])
 
 
-@compiled
+@inlined
 def _normalize_pixel(line: Array, x: int, mean: Array, scale: Array, out: Array, row: int) -> None:
     """GELU of the normalised channels of a pixel, which begin at ``x`` in ``line`` and in a row of ``out``."""
     channels = mean.shape[1]

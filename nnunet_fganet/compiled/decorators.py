@@ -36,11 +36,6 @@ def inlined(function: Callable[..., Any]) -> Any:
     return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC, inline="always")(function)
 
 
-def compiled_sums(function: Callable[..., Any]) -> Any:
-    """Compile as :func:`compiled` does, with sums in any order, so that they are vectorised too."""
-    return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC | {"reassoc"})(function)
-
-
 def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:
     """Compile a loop for :func:`nnunet_fganet.compiled.threads.run_parts`, at once.
 

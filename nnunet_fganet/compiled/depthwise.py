@@ -8,7 +8,7 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.decorators import inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
@@ -50,7 +50,7 @@ def depthwise_conv2d(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tenso
     return out
 
 
-@compiled
+@inlined
 def _pixel(
     image: Array, i: int, j: int, weight: Array, kernel: int, bias: Array, out: Array, row: int, channels: int
 ) -> None:

@@ -11,7 +11,7 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.decorators import inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, lane_sum, leaky_relu, load, store, zeros
 from nnunet_fganet.compiled.threads import (
@@ -94,7 +94,7 @@ def product_to_few(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor)
     return out
 
 
-@compiled
+@inlined
 def _from_few(line: Array, j: int, weight: Array, kernel: int, bias: Array, slope: Any, out: Array, row: int) -> None:
     """Outputs of one pixel; ``line`` ``(k, numbers of a row)``: the rows around it, with zeros around them.
 

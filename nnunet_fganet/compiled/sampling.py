@@ -14,9 +14,9 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, compiled_sums, loop
+from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, load, store
+from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 # What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
@@ -172,70 +172,62 @@ def _sample(
             out[first + tap, c] = narrow(value, out[first + tap, c])
 
 
-@compiled
+@inlined
 def _gradient(
-    rows: Array,
-    offset: Array,
-    mask: Array,
-    height: int,
-    width: int,
-    pixel: int,
-    given: Array,
-    rows_gradient: Array,
-    offset_gradient: Array,
-    mask_gradient: Array,
-) -> None:
-    """Add the gradients of the samples of one pixel, for the channels of ``given``, ``(taps, channels)``."""
-    taps = given.shape[0]
+    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, given: Array, start: int, end: int,
+    rows_gradient: Array, offset_gradient: Array, mask_gradient: Array, k: int,
+) -> None:  # fmt: skip
+    """Add the gradients of the samples of one pixel, for channels ``start`` to ``end``, slice ``k`` of all.
+
+    ``given`` ``(pixels * taps, channels)``.
+    """
+    taps = offset.shape[1]
     kernel = int(math.sqrt(taps))
     base = pixel // (height * width) * (height * width)
     i, j = (pixel - base) // width, (pixel - base) % width
     for tap in range(taps):
         row, column = _position(i, j, tap, kernel, offset, pixel)
-        if not (row >= -1 and row < height and column >= -1 and column < width):
-            continue
-        top, bottom, up, down = _neighbours(row, height)
-        left, right, before, after = _neighbours(column, width)
-        a, b = base + top * width + left, base + top * width + right
-        c_, d = base + bottom * width + left, base + bottom * width + right
-        ga, gb, gc, gd = _products(given[tap], rows[a], rows[b], rows[c_], rows[d])
-        # A neighbour outside the image is zero, whatever its share.
-        above, below = math.floor(row) >= 0, math.floor(row) + 1 < height
-        ahead, beyond = math.floor(column) >= 0, math.floor(column) + 1 < width
-        ga = ga if above and ahead else _F(0)
-        gb = gb if above and beyond else _F(0)
-        gc = gc if below and ahead else _F(0)
-        gd = gd if below and beyond else _F(0)
-        factor = mask[pixel, tap] if mask.size else _F(1)
-        y, x = row - _F(math.floor(row)), column - _F(math.floor(column))
-        offset_gradient[pixel, tap, 0] += factor * ((_F(1) - x) * (gc - ga) + x * (gd - gb))
-        offset_gradient[pixel, tap, 1] += factor * ((_F(1) - y) * (gb - ga) + y * (gd - gc))
-        if mask.size:
-            mask_gradient[pixel, tap] += up * (before * ga + after * gb) + down * (before * gc + after * gd)
-        up, down = up * factor, down * factor
-        _add_scaled(rows_gradient[a], up * before, given[tap])
-        _add_scaled(rows_gradient[b], up * after, given[tap])
-        _add_scaled(rows_gradient[c_], down * before, given[tap])
-        _add_scaled(rows_gradient[d], down * after, given[tap])
-
-
-@compiled_sums
-def _products(given: Array, a: Array, b: Array, c_: Array, d: Array) -> tuple[Any, Any, Any, Any]:
-    """Scalar products of a gradient with four rows."""
-    ga = gb = gc = gd = _F(0)
-    for c in range(given.size):
-        value = widen(given[c])
-        ga += value * widen(a[c])
-        gb += value * widen(b[c])
-        gc += value * widen(c_[c])
-        gd += value * widen(d[c])
-    return ga, gb, gc, gd
-
-
-@compiled
-def _add_scaled(out: Array, factor: Any, row: Array) -> None:
-    for c in range(row.size):
-        out[c] += factor * widen(row[c])
+        if row >= -1 and row < height and column >= -1 and column < width:
+            top, bottom, up, down = _neighbours(row, height)
+            left, right, before, after = _neighbours(column, width)
+            a, b = base + top * width + left, base + top * width + right
+            c, d = base + bottom * width + left, base + bottom * width + right
+            factor = mask[pixel, tap] if mask.size else _F(1)
+            wa, wb, wc, wd = up * before, up * after, down * before, down * after
+            sa, sb, sc, sd = factor * wa, factor * wb, factor * wc, factor * wd
+            la = lb = lc = ld = zeros()
+            tail = end - (end - start) % LANES
+            sample = pixel * taps + tap
+            # Neighbours may be one pixel, at the border: each is added to before the next one is read.
+            for x in range(start, tail, LANES):
+                value = load(given, sample, x)
+                la, lb = la + value * load(rows, a, x), lb + value * load(rows, b, x)
+                lc, ld = lc + value * load(rows, c, x), ld + value * load(rows, d, x)
+                store(rows_gradient, a, x, load(rows_gradient, a, x) + sa * value)
+                store(rows_gradient, b, x, load(rows_gradient, b, x) + sb * value)
+                store(rows_gradient, c, x, load(rows_gradient, c, x) + sc * value)
+                store(rows_gradient, d, x, load(rows_gradient, d, x) + sd * value)
+            ga, gb, gc, gd = lane_sum(la), lane_sum(lb), lane_sum(lc), lane_sum(ld)
+            for x in range(tail, end):
+                number = widen(given[sample, x])
+                ga, gb = ga + number * widen(rows[a, x]), gb + number * widen(rows[b, x])
+                gc, gd = gc + number * widen(rows[c, x]), gd + number * widen(rows[d, x])
+                rows_gradient[a, x] += sa * number
+                rows_gradient[b, x] += sb * number
+                rows_gradient[c, x] += sc * number
+                rows_gradient[d, x] += sd * number
+            # A neighbour outside the image is zero, whatever its share.
+            down_share, right_share = row - _F(math.floor(row)), column - _F(math.floor(column))
+            above, below = math.floor(row) >= 0, math.floor(row) + 1 < height
+            ahead, beyond = math.floor(column) >= 0, math.floor(column) + 1 < width
+            ga = ga if above and ahead else _F(0)
+            gb = gb if above and beyond else _F(0)
+            gc = gc if below and ahead else _F(0)
+            gd = gd if below and beyond else _F(0)
+            offset_gradient[k, pixel, tap, 0] += factor * ((_F(1) - right_share) * (gc - ga) + right_share * (gd - gb))
+            offset_gradient[k, pixel, tap, 1] += factor * ((_F(1) - down_share) * (gb - ga) + down_share * (gd - gc))
+            if mask.size:
+                mask_gradient[k, pixel, tap] += wa * ga + wb * gb + wc * gc + wd * gd
 
 
 @cache
@@ -274,7 +266,7 @@ def _gradient_loop(dtype: torch.dtype) -> Any:
         rows = carray(pointer(a[6]), (total, channels), numbers)
         offset = carray(pointer(a[7]), (total, taps, 2), np.float32)
         mask = carray(pointer(a[8]), (masked, taps), np.float32)
-        given = carray(pointer(a[9]), (total, taps, channels), numbers)
+        given = carray(pointer(a[9]), (total * taps, channels), numbers)
         rows_gradient = carray(pointer(a[10]), (total, channels), np.float32)
         offset_gradient = carray(pointer(a[11]), (slices, total, taps, 2), np.float32)
         mask_gradient = carray(pointer(a[12]), (slices, masked, taps), np.float32)
@@ -284,8 +276,8 @@ def _gradient_loop(dtype: torch.dtype) -> Any:
             start, end = channels * k // slices, channels * (k + 1) // slices
             for pixel in range(image * height * width, (image + 1) * height * width):
                 _gradient(
-                    rows[:, start:end], offset, mask, height, width, pixel, given[pixel, :, start:end],
-                    rows_gradient[:, start:end], offset_gradient[k], mask_gradient[k],
+                    rows, offset, mask, height, width, pixel, given, start, end,
+                    rows_gradient, offset_gradient, mask_gradient, k,
                 )  # fmt: skip
             finish_part(data)
             part = next_part(data)

@@ -109,7 +109,7 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     """
     check_array("rows", rows, rows.dtype, *rows.shape)
     check_array("attention", attention, attention.dtype, *rows.shape)
-    batch, size = len(rows), rows[0].numel()
+    batch, size = len(rows), rows.shape[1:].numel()
     portions = -(-size // _NUMBERS)
     sums = rows.new_empty(batch, portions, 4, dtype=torch.float32)
     addresses = attention.data_ptr(), sums.data_ptr()
@@ -226,8 +226,9 @@ def _shift_loop(dtype: torch.dtype) -> Any:
                     for j in range(max(0, -across), width - max(0, across)):
                         x, y = (j + across) * channels + group * size, j * channels + group * size
                         _read_pixel(images[image], source, x, line, y, size)
+            means, scales = mean[image], scale[image]
             for j in range(width):
-                _normalize_pixel(line, j * channels, mean[image], scale[image], out, part)
+                _normalize_pixel(line, j * channels, means, scales, out, part)
             finish_part(data)
             part = next_part(data)
 

@@ -24,16 +24,17 @@ _NEEDED_BYTES = 2**22  # of free space in the cache folder; all loops take about
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """Compile a function that loops call; it becomes part of them."""
+    """Compile a function that loops call."""
     return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile as :func:`compiled` does, as a part of what calls it: for functions of a few instructions.
+    """Make a function a part of what calls it: for what is called for a few pixels at a time, with arrays.
 
-    A call takes some 50 ns for each array that it hands on.
+    LLVM inlines small functions of :func:`compiled` by itself; a call of a larger one takes some 50 ns for each array
+    that it hands on. What is inlined has the caller's kind of arithmetic.
     """
-    return numba.njit(nogil=True, error_model="numpy", fastmath=ARITHMETIC, inline="always")(function)
+    return numba.njit(nogil=True, error_model="numpy", inline="always")(function)
 
 
 def loop(dtype: str) -> Callable[[Callable[[Any], None]], Any]:

@@ -100,8 +100,9 @@ def _loop(dtype: torch.dtype) -> Any:
         out = carray(pointer(a[8]), (batch * height, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):
+            image = images[part // height]
             for j in range(width):
-                _pixel(images[part // height], part % height, j, weight, kernel, bias, out, part, channels)
+                _pixel(image, part % height, j, weight, kernel, bias, out, part, channels)
             finish_part(data)
             part = next_part(data)
 

@@ -34,7 +34,7 @@ from nnunet_fganet.compiled.matrix_units import (
     STEP,
     STEP_BYTES,
     SUMS_BYTES,
-    add_products,
+    add_tile_products,
     begin_tiles,
     clear_sums,
     end_tiles,
@@ -57,8 +57,9 @@ from nnunet_fganet.compiled.threads import (
 Array = NDArray[Any]
 _F = np.float32
 _COLUMNS = 128  # of outputs of a part, at most
-_PART_BYTES = 500_000  # so that a part stays in a core's cache beside a panel of the weights, and what it is read from
+_PART_BYTES = 500_000  # of the numbers with one exponent, which are read twice: the second time from a core's cache
 _PARTS_A_THREAD = 2  # at least
+_MOST_PRODUCTS = 2**31 // (2 * 128 * 127)  # of a sum of 32 bits, each of which counts twice
 
 
 def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,7 +104,7 @@ def fixed_point_conv2d(
     Raises
     ------
     ValueError
-        What is given is of another kind or shape, or there are no matrix units.
+        What is given is of another kind or shape, sums of it would not fit 32 bits, or there are no matrix units.
     """
     if not has_matrix_units():
         raise ValueError("this processor has no matrix units for 8-bit integers that this process may use")
@@ -112,6 +113,8 @@ def fixed_point_conv2d(
     check_array("rows", rows, torch.float16, batch, height, width, channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
+    if kernel**2 * channels > _MOST_PRODUCTS:
+        raise ValueError(f"32 bits do not hold the sums of {kernel} x {kernel} x {channels} products")
     check_array("scale", scale, torch.float32, out_channels)
     check_array("bias", bias, torch.float32, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
@@ -175,6 +178,12 @@ def _write(
             store_first(out, pixel, start, leaky_relu(value * scales + shifts, slope), count)
 
 
+@compiled
+def _run_start(run: int, runs: int, width: int) -> tuple[int, int]:
+    """Row and column that a run of outputs begins with; the last one of a row begins inside the one before it."""
+    return run // runs, max(0, min(run % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))
+
+
 @inlined
 def _convolve_panel(
     part: Array, ring: int, columns: int, channels: int, kernel: int, stride: int, factor: int, steps: int,
@@ -194,20 +203,20 @@ def _convolve_panel(
     pairs = -(-lines * runs // 2)
     for pair in range(pairs):
         before_one, before_two = one, two
-        run, other = 2 * pair, min(2 * pair + 1, lines * runs - 1)
-        i, k = run // runs, other // runs
-        # The last run of a row begins inside the one before it.
-        j = max(0, min(run % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))
-        m = max(0, min(other % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))
-        one, two = first + i * out_width + j, first + k * out_width + m
+        row_one, column_one = _run_start(2 * pair, runs, width)
+        row_two, column_two = _run_start(min(2 * pair + 1, lines * runs - 1), runs, width)
+        one, two = first + row_one * out_width + column_one, first + row_two * out_width + column_two
         clear_sums()
         held, written = (1 - pair % 2) * 2 * BLOCK, 0
         for row in range(kernel):
-            above = base + (((line + i) * stride + row) % ring * columns + j * stride) * channels
-            below = base + (((line + k) * stride + row) % ring * columns + m * stride) * channels
+            line_one, line_two = (line + row_one) * stride + row, (line + row_two) * stride + row
+            from_one = base + (line_one % ring * columns + column_one * stride) * channels
+            from_two = base + (line_two % ring * columns + column_two * stride) * channels
             for step in range(row * steps, (row + 1) * steps):
                 place = (step - row * steps) * STEP
-                add_products(above + place, below + place, low, stride * channels, factor + step * STEP_BYTES)
+                add_tile_products(
+                    from_one + place, from_two + place, low, stride * channels, factor + step * STEP_BYTES
+                )
                 if pair > 0:
                     until = (step + 1) * BLOCK // (kernel * steps)
                     _write(sums, held, written, until, valid, scales, shifts, slope, out, before_one, before_two, start)

@@ -1,7 +1,7 @@
 """Numbers of float16 as 16-bit integers of two bytes, 64 at a time, in compiled loops.
 
-Arrays of float16 hold the bits, as signed integers (:mod:`.half`). Processors with matrix units compute with 32 numbers
-of float16 at once (AVX512-FP16).
+Arrays of float16 hold the bits, as signed integers (:mod:`.half`). Processors with AVX512-FP16 compute with 32 numbers
+of float16 at once; for others LLVM widens them.
 """
 
 import math
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled
 from nnunet_fganet.compiled.half import widen
-from nnunet_fganet.compiled.lanes import BYTE_ROWS, FLOAT16_ROWS, address
+from nnunet_fganet.compiled.lanes import BYTE_ROWS, FLOAT16_ROWS, address, broadcast
 
 NUMBERS_AT_A_TIME = 64
 LARGEST = 127 * 256 + 127  # of the integers: both of their bytes are signed
@@ -80,7 +80,7 @@ def _raise_magnitudes(typing_context: Any, image: Any, row: Any, column: Any, fo
         image, row, column, found = values
         nothing = column.type(0)
         given = _load_pair(context, builder, (image, row, column), _SHORTS)
-        places = _pair_places(context, builder, FLOAT16_ROWS, (found, nothing, nothing), _SHORTS)
+        places = _pair_places(context, builder, (found, nothing, nothing), _SHORTS)
         for number, place in zip(given, places, strict=True):
             magnitude, before = builder.and_(number, _each(_SHORTS, _MAGNITUDE)), builder.load(place, align=2)
             is_larger = builder.icmp_signed(">", magnitude, before)
@@ -105,7 +105,7 @@ def _write_bytes(
         low, high = [], []
         for numbers in _load_pair(context, builder, (image, row, column), _HALVES):
             for factor in (first, second):
-                numbers = builder.fmul(numbers, _splat(builder, builder.fptrunc(factor, ir.HalfType())))
+                numbers = builder.fmul(numbers, broadcast(builder, builder.fptrunc(factor, ir.HalfType()), _HALF))
             integers = builder.fptosi(builder.call(round_, [numbers]), _SHORTS)
             low.append(builder.bitcast(integers, _BYTES))
             high.append(builder.bitcast(builder.add(integers, _each(_SHORTS, 128)), _BYTES))
@@ -121,22 +121,16 @@ def _write_bytes(
 
 
 def _load_pair(context: Any, builder: Any, place: Any, vector: Any) -> list[Any]:
-    return [builder.load(each, align=2) for each in _pair_places(context, builder, FLOAT16_ROWS, place, vector)]
+    return [builder.load(each, align=2) for each in _pair_places(context, builder, place, vector)]
 
 
-def _pair_places(context: Any, builder: Any, kind: types.Array, place: Any, vector: Any) -> list[Any]:
+def _pair_places(context: Any, builder: Any, place: Any, vector: Any) -> list[Any]:
     """Addresses of the two halves of 64 numbers of an array."""
     array, row, column = place
     columns = column, builder.add(column, column.type(_HALF))
-    places = [address(context, builder, array, row, each, _HALF, kind) for each in columns]
+    places = [address(context, builder, array, row, each, _HALF, FLOAT16_ROWS) for each in columns]
     return [builder.bitcast(each, vector.as_pointer()) for each in places]
 
 
 def _each(vector: Any, number: int) -> Any:
     return ir.Constant(vector, [number] * vector.count)
-
-
-def _splat(builder: Any, number: Any) -> Any:
-    index = ir.IntType(32)
-    alone = builder.insert_element(ir.Constant(_HALVES, ir.Undefined), number, index(0))
-    return builder.shuffle_vector(alone, alone, ir.Constant(ir.VectorType(index, _HALF), [0] * _HALF))

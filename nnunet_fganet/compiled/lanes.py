@@ -119,9 +119,7 @@ def store_first(typing_context: Any, array: Any, row: Any, column: Any, lanes: A
         address(context, builder, rows, row, builder.add(column, builder.sub(count, count.type(1))), 1, array)
         place = builder.bitcast(address(context, builder, rows, row, column, 1, array), vector.as_pointer())
         numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
-        single = builder.insert_element(ir.Constant(numbers.type, ir.Undefined), count, _INDEX(0))
-        counts = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
-        mask = builder.icmp_signed("<", numbers, counts)
+        mask = builder.icmp_signed("<", numbers, broadcast(builder, count))
         given = _narrowed(builder, lanes, vector), place, _INDEX(size), mask
         kind = ir.FunctionType(ir.VoidType(), [each.type for each in given])
         name = f"llvm.masked.store.v{LANES}{_NAMES[str(vector.element)]}.p0"
@@ -269,19 +267,6 @@ def _larger(builder: Any, a: Any, b: Any) -> Any:
 
 
 @intrinsic
-def largest_lane(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
-    """Largest of sixteen numbers; NaN where one of them is."""
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        (lanes,) = values
-        for step in _HALVING:
-            lanes = _larger(builder, lanes, _turned(builder, lanes, step))
-        return builder.extract_element(lanes, _INDEX(0))
-
-    return types.float32(_LANES), generate
-
-
-@intrinsic
 def lane_sum(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
     """Sum of sixteen numbers."""
 
@@ -348,8 +333,8 @@ def multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     return builder.fadd(builder.fmul(a, b, flags=_FLAGS), c, flags=_FLAGS)
 
 
-def broadcast(builder: Any, number: Any) -> Any:
-    """Sixteen times the same number."""
-    nothing = ir.Constant(VECTOR, ir.Undefined)
+def broadcast(builder: Any, number: Any, count: int = LANES) -> Any:
+    """``count`` times the same number."""
+    nothing = ir.Constant(ir.VectorType(number.type, count), ir.Undefined)
     first = builder.insert_element(nothing, number, _INDEX(0))
-    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INDEX, LANES), [0] * LANES))
+    return builder.shuffle_vector(first, nothing, ir.Constant(ir.VectorType(_INDEX, count), [0] * count))

@@ -111,7 +111,7 @@ def clear_sums(typing_context: Any) -> Any:
 
 
 @intrinsic
-def add_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, factor: Any) -> Any:
+def add_tile_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, factor: Any) -> Any:
     """Multiply 32 rows by a step of a panel of :func:`tiled`, all given by address, and add to the sums.
 
     ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low

@@ -11,6 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.few_channels import MOST
 from nnunet_fganet.compiled.fixed_point import fixed_point_weight
+from nnunet_fganet.compiled.half import LARGEST_FLOAT16
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import (
     conv2d_from_few_rows,
@@ -153,7 +154,8 @@ class FixedPointConv2d(nn.Module):
     activation
         See :class:`PackedConv2d`.
     dtype
-        Of the output, as of the input: float32 or float16.
+        Of the output: float32 or float16. The input is rounded to float16, if it is not in it: a frame of many
+        channels.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
@@ -164,6 +166,8 @@ class FixedPointConv2d(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
+        if x.dtype != torch.float16:
+            x = x.clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16).half()
         given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
         return image(fixed_point_conv2d_rows(*given))
 
@@ -220,7 +224,7 @@ def _bias_in_float32(conv: nn.Conv2d) -> torch.Tensor:
 
 
 def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
-    """Make a convolution of float16 images on a CPU ready: its sums are exact to 2 ** -16 or better."""
+    """Make a convolution of float16 images on a CPU ready: its sums are exact to 2 ** -15 or better."""
     size, stride = conv.kernel_size[0], conv.stride[0]
     same = conv.kernel_size == (size, size) and conv.padding == (size // 2, size // 2) and size % 2 == 1
     if not same or conv.stride != (stride, stride) or conv.dilation != (1, 1):

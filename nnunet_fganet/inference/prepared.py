@@ -93,7 +93,7 @@ class PreparedFGANet(nn.Module):
             device = _device_type(network)
             self.fine_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=True)
             self.coarse_dtype = dtype if by_kernels else image_dtype(dtype, device, fine=False)
-            # Rounding the frame itself would change most pixels; convolutions to float16 take it as it is.
+            # Rounding the frame itself would change most pixels; convolutions of a few channels take it as it is.
             unrounded = self.fine_dtype == torch.float16 and device == "cpu" and has_matrix_units()
             self.frame_dtype = torch.float32 if unrounded else self.fine_dtype
             self.network = self._prepared(network, by_kernels)

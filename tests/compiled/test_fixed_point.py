@@ -108,6 +108,23 @@ def test_what_is_not_finite_is_seen(value):
     assert not found[0, 9:12, 9:12].isfinite().any()
 
 
+@needs_units
+def test_what_is_not_finite_stays_in_its_part_and_image(monkeypatch):
+    monkeypatch.setattr(fixed_point, "_PART_BYTES", 20_000)
+    rows, weight, bias = tensors(0, 2, 32, 32, 60, 20, 3)
+    rows[1, 5, 10, 3] = np.nan
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 0.01, torch.float32)
+    assert found[1, 4:7, 9:12].isnan().all()
+    assert found[0].isfinite().all() and found[1, 40:].isfinite().all()
+
+
+@needs_units
+def test_sums_that_32_bits_do_not_hold_are_refused():
+    rows, weight = torch.zeros(1, 1, 1, 8192).half(), torch.zeros(1, 8192, 3, 3)
+    with pytest.raises(ValueError, match="32 bits do not hold the sums of 3 x 3 x 8192 products"):
+        fixed_point_conv2d(rows, *fixed_point_weight(weight), torch.zeros(1), 1, 1.0, torch.float32)
+
+
 @settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 10_000), columns=st.integers(1, 40), lines=st.integers(1, 3), length=st.integers(1, 150))
 def test_tiles_hold_every_integer(seed, columns, lines, length):

@@ -79,7 +79,13 @@ def test_no_index_leads_outside_the_arrays():
     program = """
 import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
+from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
 from nnunet_fganet.compiled.bilateral import gate_and_add
+from nnunet_fganet.compiled.depthwise import depthwise_conv2d
+from nnunet_fganet.compiled.few_channels import conv2d_from_few
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d, fixed_point_weight
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.network.spatial_shift import DIRECTIONS
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
 from nnunet_fganet.compiled import winograd
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
@@ -90,12 +96,22 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
     x = torch.randn(2, 3, 5, 7, requires_grad=True)
     offset = (torch.randn(2, 18, 5, 7) * scale).requires_grad_()
     deform_conv2d(x, offset, torch.randn(4, 3, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
+    wide = torch.randn(2, 150, 5, 7, requires_grad=True)
+    deform_conv2d(wide, offset, torch.randn(4, 150, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
     winograd_weight_gradient(rows, torch.randn(len(rows), 20), size, size + 1)
     image = torch.rand(2, 1, size, size + 1)
     skeletonize(image, 3), skeleton_gradient(image, 3, torch.rand(image.shape))
+    few_rows, many = torch.rand(2, size, size + 1, 3), torch.rand(2, size, size + 1, 40)
+    conv2d_from_few(few_rows, torch.rand(3, 3, 3, 20), torch.rand(20), 0.01, torch.float16)
+    depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
+    shift_norm_gelu(many, torch.tensor(DIRECTIONS)), gate(many, many)
+    for stride in (1, 2):
+        for out_channels in (1, 16, 35) if has_matrix_units() else ():
+            tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
+            fixed_point_conv2d(many.half(), *tiles, torch.rand(out_channels), stride, 0.01, torch.float16)
     gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}

@@ -75,6 +75,17 @@ def test_bfloat16_is_close_and_closer_without_matrix_units(monkeypatch, units, e
     assert 0.1 * error < (logits - expected).norm() / expected.norm() < error  # less would be float32
 
 
+def test_frames_of_many_channels():
+    """More than the loops for a few channels take."""
+    torch.manual_seed(0)
+    reference = FGANet(9, 2, features_per_stage=WIDTHS).eval()
+    x = torch.randn(1, 9, 64, 64)
+    with torch.no_grad():
+        expected = reference(x)
+    logits = optimize_for_inference(reference, torch.bfloat16)(x)
+    assert (logits - expected).norm() < 0.05 * expected.norm()
+
+
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_frames_are_not_rounded_in_bfloat16(monkeypatch, norm):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})

@@ -15,7 +15,7 @@ import torch
 
 from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import measure
-from nnunet_fganet.benchmark.network import frame_and_label, trained_like_network
+from nnunet_fganet.benchmark.network import call_wire, frame_and_label, trained_like_network
 from nnunet_fganet.benchmark.rows import Row, make_row
 from nnunet_fganet.gpu.availability import what_kernels_need
 from nnunet_fganet.inference.prepared import optimize_for_inference
@@ -46,6 +46,7 @@ def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str]
     throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in chosen}
     for size in sizes:
         image = frame_and_label(size)[0].to(device)
+        call_wire(network, image)
         flops = count_operations(network, 1, (size, size)).flops
         reference = None
         for candidate in chosen:

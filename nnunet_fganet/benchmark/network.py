@@ -30,10 +30,21 @@ def trained_like_network() -> FGANet:
     """The released network after a few training steps on phantom frames, in evaluation mode.
 
     It finds no wires yet, but behaves as a trained network does where it matters here: random weights
-    amplify the last bit of every number until no two ways to compute agree. The bias of the head is
-    set so that it calls 2 % of the pixels of the training frames wire.
+    amplify the last bit of every number until no two ways to compute agree. It calls 2 % of the pixels
+    of the training frames wire, and any share of others: see :func:`call_wire`.
     """
     return copy.deepcopy(_trained())
+
+
+@torch.no_grad()
+def call_wire(network: FGANet, frames: torch.Tensor) -> None:
+    """Set the bias of the head so that the network calls 2 % of the pixels of these frames wire.
+
+    Where a few training steps lead depends on the last bits of the gradients. Two masks without wire agree, whatever
+    computed them.
+    """
+    logits = network(frames)
+    network.get_parameter("decoder.seg_layers.0.bias").sub_(torch.quantile(logits, 1 - WIRE_SHARE))
 
 
 @cache
@@ -53,9 +64,7 @@ def _trained() -> FGANet:
         optimizer.step()
     network.zero_grad()
     network.decoder.deep_supervision = False
-    with torch.no_grad():
-        logits = network.eval()(torch.cat([image for image, _ in frames]))
-        network.get_parameter("decoder.seg_layers.0.bias").sub_(torch.quantile(logits, 1 - WIRE_SHARE))
+    call_wire(network.eval(), torch.cat([image for image, _ in frames]))
     return network.to(memory_format=torch.contiguous_format)
 
 

@@ -1,11 +1,11 @@
 """How far the masks of the prepared network agree with the reference's, for a trained model on real frames.
 
-    python benchmarks/agreement.py MODEL FOLD FRAMES [DTYPE]
+    python benchmarks/agreement.py MODEL FOLD FRAMES [DTYPE [DEVICE]]
 
 MODEL is a folder of nnU-Net results (``nnUNetTrainerFGANet__nnUNetFGANetPlans__2d``), FOLD a number
-or ``all``, FRAMES a folder of PNG files, DTYPE float32 (default) or bfloat16. The reference computes
-in float32 with torchvision's deformable convolution. Prints, for every frame, the pixels that both
-call wire over those that either does, and at the end the same over all frames.
+or ``all``, FRAMES a folder of PNG files, DTYPE float32 (default), bfloat16 or float16, DEVICE cpu (default) or cuda.
+The reference computes on the CPU, in float32 with torchvision's deformable convolution. Prints, for every frame, the
+pixels that both call wire over those that either does, and at the end the same over all frames.
 """
 
 import sys
@@ -23,21 +23,24 @@ from nnunet_fganet.network.fganet import FGANet
 
 
 @torch.no_grad()
-def main(model: str, fold: str, frames: str, dtype: str = "float32") -> None:
+def main(model: str, fold: str, frames: str, dtype: str = "float32", device: str = "cpu") -> None:
     """Print the table."""
     network = load_network(model, fold)
-    prepared = optimize_for_inference(network, getattr(torch, dtype))
     reference = with_backend(network, "torchvision")
     reference.inference, reference.compute_dtypes = None, {}
-    print_agreement(reference, prepared, frames)
+    prepared = optimize_for_inference(network.to(device), getattr(torch, dtype))
+    print_agreement(reference, prepared, frames, device)
 
 
-def print_agreement(reference: nn.Module, other: nn.Module, frames: str) -> None:
-    """Pixels that both call wire over those that either does, for every frame of a folder and all together."""
+def print_agreement(reference: nn.Module, other: nn.Module, frames: str, device: str = "cpu") -> None:
+    """Pixels that both call wire over those that either does, for every frame of a folder and all together.
+
+    ``other`` computes on ``device``, the reference on the CPU.
+    """
     both_total = either_total = 0
     for path in sorted(Path(frames).glob("*.png")):
         image = read_frame(path)
-        expected, found = (foreground(net(image)) for net in (reference, other))
+        expected, found = foreground(reference(image)), foreground(other(image.to(device)).cpu())
         both, either = int((expected & found).sum()), int((expected | found).sum())
         both_total, either_total = both_total + both, either_total + either
         print(f"{path.stem:40}{both:>8}{either:>8}{both / max(either, 1):>10.5f}", flush=True)
@@ -61,6 +64,6 @@ def foreground(logits: torch.Tensor) -> torch.Tensor:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (4, 5):
+    if len(sys.argv) not in (4, 5, 6):
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -34,7 +34,7 @@ def main(what: str, backend: str, batch: str = "2", size: str = "256", device: s
     if what == "step":
         _steps(backend, images, labels)
     else:
-        _frames(backend, images[:1])
+        _frames(trained_like_network().to(device), backend, images[:1])
 
 
 def _steps(backend: str, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -98,8 +98,7 @@ def _gradients(network: FGANet) -> dict[str, torch.Tensor]:
 
 
 @torch.no_grad()
-def _frames(backend: str, image: torch.Tensor) -> None:
-    network = trained_like_network().to(image.device)
+def _frames(network: FGANet, backend: str, image: torch.Tensor) -> None:
     call_wire(network, image)
     with _without_tf32():
         expected = with_backend(network, "torchvision")(image).cpu()

@@ -100,13 +100,19 @@ def deform_conv2d(
     """
     _check_shapes(x, offset, weight, mask)
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if _has_autocast(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             return deform_conv2d(x.to(dtype), offset, weight, bias, mask, backend)
     chosen = choose_backend(backend, device, x.dtype)
     bias = None if bias is None else bias.to(x.dtype)
     return BACKENDS[chosen].compute(x, offset, weight.to(x.dtype), bias, mask)
+
+
+@torch.compiler.assume_constant_result  # torch 2.11 cannot look into it: the graph broke at every SDA
+def _has_autocast(device: str) -> bool:
+    """Whether ``device`` knows autocast (``meta`` does not)."""
+    return torch.amp.is_autocast_available(device)
 
 
 def _check_shapes(x: torch.Tensor, offset: torch.Tensor, weight: torch.Tensor, mask: torch.Tensor | None) -> None:

@@ -175,6 +175,23 @@ def test_export():
     torch.testing.assert_close(exported.module()(x), network(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("backend", ["torchvision", "gather"])
+def test_torch_compile_sees_one_graph(monkeypatch, backend):
+    """nnU-Net trains behind it on GPUs; each break costs minutes of compilation."""
+
+    def break_the_graph(device):  # as this function of torch did in torch 2.11
+        torch._dynamo.graph_break()
+        return True
+
+    monkeypatch.setattr(torch.amp, "is_autocast_available", break_the_graph)
+    network = moved(small(features_per_stage=(8, 16, 16), deep_supervision=True, deform_backend=backend))
+    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = compiled(torch.randn(2, 1, 32, 32))
+    sum(output.float().mean() for output in outputs).backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
 COMPILE = """
 import copy, torch
 from test_fganet import moved, small

@@ -28,8 +28,7 @@ def what_kernels_need() -> str | None:
     return None
 
 
-@cache
-@torch.compiler.assume_constant_result  # who records a graph does not try kernels; torch looks through the cache
+@torch.compiler.assume_constant_result  # who records a graph does not try kernels
 def has_triton() -> bool:
     """Whether Triton compiles its kernels here."""
     return what_kernels_need() is None

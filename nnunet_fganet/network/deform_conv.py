@@ -85,7 +85,7 @@ def deform_conv2d(
         ``(batch, k * k, height, width)``: factor of each sampling point (modulation).
     backend
         A key of :data:`BACKENDS`, or ``auto``: ``gather`` on the CPU, ``triton`` on a GPU where it runs,
-        ``torchvision`` elsewhere, behind ``torch.compile`` on GPUs, and for export (ONNX has an operator for it).
+        ``torchvision`` elsewhere, and for export (ONNX has an operator for it).
 
     Returns
     -------
@@ -136,13 +136,11 @@ def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:
         ``backend`` is not known, or does not support device type or dtype.
     """
     if backend == AUTO:
-        if torch.compiler.is_exporting():
+        if _is_exporting():
             return "torchvision"
         if device == "cpu":
             return "gather"
-        # Ours have not been measured behind torch.compile, which nnU-Net trains with on GPUs (docs/performance.md).
-        by_kernels = not torch.compiler.is_compiling() and _triton_supports(device, dtype)
-        return "triton" if by_kernels else "torchvision"
+        return "triton" if _triton_supports(device, dtype) else "torchvision"
     if backend not in BACKENDS:
         raise ValueError(f"backend {backend!r} is not known; choose one of {', '.join((AUTO, *BACKENDS))}")
     if not BACKENDS[backend].supports(device, dtype):
@@ -152,6 +150,11 @@ def choose_backend(backend: str, device: str, dtype: torch.dtype) -> str:
             f"those that do: {', '.join(able)}"
         )
     return backend
+
+
+@torch.compiler.assume_constant_result  # torch 2.11 takes it for true wherever it compiles
+def _is_exporting() -> bool:
+    return torch.compiler.is_exporting()
 
 
 class DeformConv2d(nn.Module):

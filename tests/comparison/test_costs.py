@@ -17,9 +17,9 @@ from nnunet_fganet.gpu.availability import has_triton
 from nnunet_fganet.network.counting import count_operations
 
 
-def loaded(name: str, scale: float = SCALE) -> Loaded:
+def loaded(name: str, scale: float = SCALE, precision: str = "float32") -> Loaded:
     network = build(name, scale=scale).eval()
-    return Loaded(network, 1, (64, 64), sum(each.numel() for each in network.parameters()), "float32")
+    return Loaded(network, 1, (64, 64), sum(each.numel() for each in network.parameters()), precision)
 
 
 def test_every_network_plain_and_fganet_prepared_too() -> None:
@@ -63,7 +63,7 @@ def test_without_triton_nothing_is_prepared_on_a_gpu(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.skipif(not has_triton(), reason="needs a GPU that Triton compiles for")
 def test_on_a_gpu_every_network_is_measured_plain_and_fganet_prepared() -> None:
-    costs = measure_costs({name: loaded(name) for name in ("fganet", "unet")}, "cuda")
+    costs = measure_costs({name: loaded(name, precision="auto") for name in ("fganet", "unet")}, "cuda")
     assert [(latency.how, latency.dtype) for cost in costs.values() for latency in cost.latencies] == [
         ("plain", "float16, mixed"),
         ("prepared", "float16"),

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.benchmark.inference import with_backend
 from nnunet_fganet.benchmark.limit import convolution_throughput
 from nnunet_fganet.benchmark.measuring import Measurement, measure
@@ -131,6 +132,8 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
     built.compute_dtypes = {device: step.dtype}
     if step.backend == "torchvision":
         return with_torchs_convolutions(built)
+    if device == "cpu":
+        keep_freed_memory()  # as nnUNetTrainerFGANet does
     return built.to(memory_format=torch.channels_last)
 
 

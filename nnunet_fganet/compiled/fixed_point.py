@@ -20,7 +20,6 @@ from torch.nn import functional
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.integers import (
-    LARGEST,
     NUMBERS_AT_A_TIME,
     exponent_of_integers,
     largest_magnitude,
@@ -40,7 +39,6 @@ from nnunet_fganet.compiled.matrix_units import (
     end_tiles,
     has_matrix_units,
     tile_shapes,
-    tiled,
     write_sums,
 )
 from nnunet_fganet.compiled.threads import (
@@ -59,14 +57,7 @@ _F = np.float32
 _COLUMNS = 128  # of outputs of a part, at most
 _PART_BYTES = 500_000  # of the numbers with one exponent, which are read twice: the second time from a core's cache
 _PARTS_A_THREAD = 2  # at least
-_MOST_PRODUCTS = 2**31 // (2 * 128 * 127)  # of a sum of 32 bits, each of which counts twice
-
-
-def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """``(out_channels, in_channels, k, k)`` as :func:`fixed_point_conv2d` takes it: integers in tiles, and scales."""
-    scale = weight.float().abs().amax((1, 2, 3)) / LARGEST
-    integers = (weight.float() / scale.clamp(min=torch.finfo(torch.float32).tiny).view(-1, 1, 1, 1)).round()
-    return tiled(integers.to(torch.int32).permute(0, 2, 3, 1).flatten(2)), scale
+MOST_PRODUCTS = 2**31 // (2 * 128 * 127)  # of a sum of 32 bits, each of which counts twice
 
 
 def fixed_point_conv2d(
@@ -85,7 +76,7 @@ def fixed_point_conv2d(
     rows
         ``(batch, height, width, in_channels)``, contiguous, float16.
     weight, scale
-        Of :func:`fixed_point_weight`; k is odd.
+        Of :func:`.fixed_point_weight.fixed_point_weight`; k is odd.
     bias
         ``(out_channels,)``, float32.
     stride
@@ -113,7 +104,7 @@ def fixed_point_conv2d(
     check_array("rows", rows, torch.float16, batch, height, width, channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
-    if kernel**2 * channels > _MOST_PRODUCTS:
+    if kernel**2 * channels > MOST_PRODUCTS:
         raise ValueError(f"32 bits do not hold the sums of {kernel} x {kernel} x {channels} products")
     check_array("scale", scale, torch.float32, out_channels)
     check_array("bias", bias, torch.float32, out_channels)

@@ -15,7 +15,6 @@ from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
-from torch.nn import functional
 
 ROWS_OF_TILE = 16  # of the left factor and of the sums
 BLOCK = 32  # rows of the sums in a block
@@ -48,21 +47,6 @@ def tile_shapes() -> np.ndarray[Any, np.dtype[np.uint8]]:
     shapes[16:32].view(np.uint16)[:] = _ROW_BYTES
     shapes[48:56] = ROWS_OF_TILE
     return shapes
-
-
-def tiled(integers: torch.Tensor) -> torch.Tensor:
-    """Lay out the right factor in tiles, panel by panel of :data:`PANEL` columns.
-
-    ``integers`` ``(columns, lines, length)``: 16-bit integers up to :data:`.integers.LARGEST`, of any integer dtype.
-    Returns int8 ``(panels, lines, steps, 2, 16, 16, 4)``, filled up with zeros: of a line's ``steps`` of :data:`STEP`
-    numbers first the high and then the low bytes, four numbers of a column side by side, as the units want them.
-    """
-    columns, lines, length = integers.shape
-    filled = functional.pad(integers, (0, -length % STEP, 0, 0, 0, -columns % PANEL))
-    low = (filled + 128).remainder(256) - 128
-    parts = torch.stack([(filled - low) // 256, low]).to(torch.int8)
-    quads = parts.view(2, filled.shape[0] // PANEL, PANEL, lines, filled.shape[2] // STEP, STEP // 4, 4)
-    return quads.permute(1, 3, 4, 0, 5, 2, 6).contiguous()
 
 
 def _call(builder: Any, name: str, *given: Any) -> Any:
@@ -112,8 +96,9 @@ def clear_sums(typing_context: Any) -> Any:
 
 @intrinsic
 def add_tile_products(typing_context: Any, first: Any, second: Any, low: Any, stride: Any, factor: Any) -> Any:
-    """Multiply 32 rows by a step of a panel of :func:`tiled`, all given by address, and add to the sums.
+    """Multiply 32 rows by a step of a panel of the weights, all given by address, and add to the sums.
 
+    The weights are those of :func:`.fixed_point_weight.fixed_point_weight`.
     ``first`` and ``second``: where the high bytes of 16 rows each begin, ``stride`` bytes from row to row; the low
     bytes lie ``low`` bytes behind them.
     """

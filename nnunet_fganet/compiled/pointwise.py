@@ -31,6 +31,28 @@ def gate_by_sigmoid(values: torch.Tensor, gate: torch.Tensor) -> None:
     run_parts(_gate_loop(values.dtype), -(-size // _NUMBERS), size, values.data_ptr(), gate.data_ptr())
 
 
+def converted(numbers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The same numbers, in the same order, in another format; what is too large for float16 becomes its largest number.
+
+    Parameters
+    ----------
+    numbers
+        Contiguous, of any shape, float32, bfloat16 or float16.
+    dtype
+        One of these.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind.
+    """
+    check_array("numbers", numbers, numbers.dtype, *numbers.shape)
+    out = numbers.new_empty(numbers.shape, dtype=dtype)
+    size = numbers.numel()
+    run_parts(_conversion_loop(numbers.dtype, dtype), -(-size // _NUMBERS), size, numbers.data_ptr(), out.data_ptr())
+    return out
+
+
 def max_pool2(rows: torch.Tensor) -> torch.Tensor:
     """Largest of each 2 x 2 pixels; NaN where one of them is.
 
@@ -57,6 +79,30 @@ def max_pool2(rows: torch.Tensor) -> torch.Tensor:
     given = (batch * height // 2, width // 2, channels)
     run_parts(_pool_loop(rows.dtype), given[0], *given, rows.data_ptr(), out.data_ptr())
     return out
+
+
+@cache
+def _conversion_loop(before: torch.dtype, after: torch.dtype) -> Any:
+    """Compile the loop over portions of all numbers."""
+    given, wanted = NUMBERS[before], NUMBERS[after]
+
+    @loop(f"{before}_{after}")
+    def convert_portions(data: Any) -> None:
+        a = arguments(data, 3)
+        size = a[0]
+        numbers, out = carray(pointer(a[1]), (1, size), given), carray(pointer(a[2]), (1, size), wanted)
+        part = next_part(data)
+        while part < parts(data):
+            first, last = part * _NUMBERS, min((part + 1) * _NUMBERS, size)
+            tail = last - (last - first) % LANES
+            for x in range(first, tail, LANES):
+                store(out, 0, x, load(numbers, 0, x))
+            for x in range(tail, last):
+                out[0, x] = narrow(widen(numbers[0, x]), out[0, x])
+            finish_part(data)
+            part = next_part(data)
+
+    return convert_portions
 
 
 @cache

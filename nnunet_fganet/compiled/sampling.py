@@ -19,8 +19,10 @@ from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
-# What the loops take. Positions are float32 always: bfloat16 resolves two pixels at column 300.
+# What the loops take, of which float16 is for :func:`sample_columns` alone. Positions are float32 always: bfloat16
+# resolves two pixels at column 300.
 DTYPES = (torch.float32, torch.bfloat16)
+_SAMPLED_DTYPES = (*DTYPES, torch.float16)
 
 _PIXELS = 64  # of a part
 _FEWEST_CHANNELS = 64  # of a part: with fewer, a loop's start takes longer than the loop
@@ -41,7 +43,7 @@ def sample_columns(
     Parameters
     ----------
     rows
-        ``(batch * height * width, channels)``, contiguous, of one of :data:`DTYPES`.
+        ``(batch * height * width, channels)``, contiguous, of one of :data:`DTYPES` or float16.
     offset
         ``(batch * height * width, taps, 2)``, contiguous, float32, in px: (row, column) of each sample,
         from where a plain ``k x k`` convolution has it (``taps = k * k``).
@@ -60,7 +62,7 @@ def sample_columns(
         What is given is of another kind or shape.
     """
     pixels, taps, channels = columns.shape
-    _check(rows, offset, mask, size, taps)
+    _check(rows, offset, mask, size, taps, _SAMPLED_DTYPES)
     check_array("columns", columns, rows.dtype, pixels, taps, rows.shape[1])
     if first < 0 or first + pixels > len(rows):
         raise ValueError(f"pixels {first} to {first + pixels} are outside of {len(rows)} rows")
@@ -85,7 +87,7 @@ def sample_gradients(
     for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
     """
     pixels, taps, channels = columns_gradient.shape
-    _check(rows, offset, mask, size, taps)
+    _check(rows, offset, mask, size, taps, DTYPES)
     check_array("columns_gradient", columns_gradient, rows.dtype, len(rows), taps, rows.shape[1])
     images = pixels // (size[0] * size[1])
     # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
@@ -103,10 +105,15 @@ def sample_gradients(
 
 
 def _check(
-    rows: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int], taps: int
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    taps: int,
+    dtypes: tuple[torch.dtype, ...],
 ) -> None:
-    if rows.dtype not in DTYPES:
-        raise ValueError(f"rows must be one of {', '.join(map(str, DTYPES))}, not {rows.dtype}")
+    if rows.dtype not in dtypes:
+        raise ValueError(f"rows must be one of {', '.join(map(str, dtypes))}, not {rows.dtype}")
     if min(size) < 1 or len(rows) % (size[0] * size[1]):
         raise ValueError(f"{len(rows)} rows are no images of {size[0]} x {size[1]} pixels")
     if math.isqrt(taps) ** 2 != taps:

@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.few_channels import MOST
-from nnunet_fganet.compiled.fixed_point import fixed_point_weight
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.half import LARGEST_FLOAT16
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import (

@@ -11,8 +11,12 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
-from nnunet_fganet.compiled.sampling import DTYPES
+from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_rows, sampled_columns, sampled_columns_gradients
+from nnunet_fganet.compiled.pointwise import converted
+from nnunet_fganet.compiled.sampling import DTYPES, sample_columns
 
 CORNERS = 4
 
@@ -55,6 +59,9 @@ def deform_conv2d_float32_forward(
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, forward in float32, backward in bfloat16.
 
+    With matrix units samples are rounded to float16 and products are those of 16-bit integers; an offset that is NaN
+    then makes NaN of its neighbours too.
+
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
     """
@@ -75,6 +82,8 @@ class _Float32Forward(torch.autograd.Function):
         height: int,
         width: int,
     ) -> torch.Tensor:
+        if has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
+            return _product_of_integers(rows, offset, mask, (height, width), matrix, bias)
         return deform_conv2d_rows(rows, offset, mask, height, width, matrix.contiguous(), bias)
 
     @staticmethod
@@ -95,6 +104,27 @@ class _Float32Forward(torch.autograd.Function):
             of_matrix = rounded.t() @ sampled_columns(*where).flatten(1)
         of_mask = of_mask if ctx.masked else None
         return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None
+
+
+def _product_of_integers(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    matrix: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """Samples in float16 times a :func:`weight_matrix` as 16-bit integers, block by block; float32."""
+    tiles, scale = fixed_point_weight(matrix[:, :, None, None])
+    rows = converted(rows, torch.float16)
+    columns = rows.new_empty(min(BLOCK, len(rows)), offset.shape[1], rows.shape[1])
+    out = rows.new_empty(len(rows), len(bias), dtype=torch.float32)
+    for first in range(0, len(rows), BLOCK):
+        block = columns[: len(rows) - first]
+        sample_columns(rows, offset, mask, size, first, block)
+        given = block.view(1, 1, len(block), -1)
+        out[first : first + BLOCK] = fixed_point_conv2d(given, tiles, scale, bias, 1, 1.0, torch.float32)[0, 0]
+    return out
 
 
 def _product(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:

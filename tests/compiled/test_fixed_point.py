@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from nnunet_fganet.compiled import fixed_point
-from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d, fixed_point_weight
-from nnunet_fganet.compiled.integers import LARGEST
-from nnunet_fganet.compiled.matrix_units import PANEL, STEP, has_matrix_units, tiled
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import fixed_point_conv2d_rows
 from nnunet_fganet.inference.packing import PackedConv2d
 
@@ -123,18 +123,6 @@ def test_sums_that_32_bits_do_not_hold_are_refused():
     rows, weight = torch.zeros(1, 1, 1, 8192).half(), torch.zeros(1, 8192, 3, 3)
     with pytest.raises(ValueError, match="32 bits do not hold the sums of 3 x 3 x 8192 products"):
         fixed_point_conv2d(rows, *fixed_point_weight(weight), torch.zeros(1), 1, 1.0, torch.float32)
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), columns=st.integers(1, 40), lines=st.integers(1, 3), length=st.integers(1, 150))
-def test_tiles_hold_every_integer(seed, columns, lines, length):
-    integers = torch.from_numpy(np.random.default_rng(seed).integers(-LARGEST, LARGEST + 1, (columns, lines, length)))
-    tiles = tiled(integers)
-    assert tiles.dtype == torch.int8 and tiles.is_contiguous()
-    parts = tiles.permute(3, 0, 5, 1, 2, 4, 6).reshape(2, tiles.shape[0] * PANEL, lines, tiles.shape[2] * STEP)
-    whole = 256 * parts[0].int() + parts[1].int()
-    assert torch.equal(whole[:columns, :, :length], integers.int())
-    assert whole[columns:].eq(0).all() and whole[:, :, length:].eq(0).all()
 
 
 @needs_units

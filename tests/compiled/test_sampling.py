@@ -13,7 +13,7 @@ from numba import njit
 
 from nnunet_fganet.compiled.half import narrow, widen
 from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns
-from nnunet_fganet.compiled.sampling import sample_columns
+from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.network.deform_gather import channel_rows, positions, sampled_rows, weighted_rows
 
 
@@ -83,7 +83,9 @@ from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
 from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
-from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d, fixed_point_weight
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
+from nnunet_fganet.compiled.pointwise import converted
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
@@ -107,6 +109,7 @@ for size in (1, 2, 3, 4, 5, 9):
     few_rows, many = torch.rand(2, size, size + 1, 3), torch.rand(2, size, size + 1, 40)
     conv2d_from_few(few_rows, torch.rand(3, 3, 3, 20), torch.rand(20), 0.01, torch.float16)
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
+    fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), converted(many, torch.float16)
     shift_norm_gelu(many, torch.tensor(DIRECTIONS)), gate(many, many)
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
@@ -126,6 +129,17 @@ def test_samples_of_some_pixels_are_those_of_all():
     some = torch.empty(20, 9, 6)
     sample_columns(rows, offset, mask, (5, 7), 30, some)
     assert torch.equal(some, every[30:50])
+
+
+def test_samples_in_float16_have_no_gradients():
+    x, offset, mask = case(0, 2, 20, 5, 7)
+    rows, (offset, mask) = channel_rows(x), positions(offset, mask)
+    columns = torch.empty(70, 9, 20).half()
+    sample_columns(rows.half(), offset, mask, (5, 7), 0, columns)
+    exact = sampled_columns(rows.half().float(), offset, mask, 5, 7)
+    torch.testing.assert_close(columns.float(), exact, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="rows must be one of"):
+        sample_gradients(rows.half(), offset, mask, (5, 7), columns)
 
 
 def test_no_image_has_no_gradients():

@@ -7,7 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
+from nnunet_fganet.network.bga import upsample2
 from nnunet_fganet.network.fganet import PAPER_TEXT, FGANet
 from nnunet_fganet.network.sda import SDA
 
@@ -173,6 +175,18 @@ def test_export():
     x = torch.randn(1, 1, 70, 64)
     exported = torch.export.export(network, (x,))
     torch.testing.assert_close(exported.module()(x), network(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_the_gradient_of_an_upsampled_image_arrives_in_order(layout):
+    """Behind a concatenation it is a part of another one, for which torch takes ten times as long."""
+    image = torch.randn(2, 8, 6, 5).contiguous(memory_format=layout).requires_grad_()
+    upsampled, in_order = upsample2(image), []
+    upsampled.register_hook(lambda gradient: in_order.append(gradient.is_contiguous(memory_format=layout)))
+    torch.cat((torch.zeros_like(upsampled), upsampled), dim=1).square().sum().backward()
+    assert in_order == [True]
+    plain = functional.interpolate(image, scale_factor=2, mode="bilinear", align_corners=True)
+    torch.testing.assert_close(image.grad, torch.autograd.grad(plain.square().sum(), image)[0])
 
 
 @pytest.mark.parametrize("backend", ["torchvision", "gather"])

@@ -8,17 +8,17 @@ both number formats and each mode of ``torch.compile``. Compared with the eager 
 torchvision's convolution. DEVICE (cuda) may be cpu, to try the script itself.
 """
 
-import copy
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from statistics import median
 
 import torch
 
 from nnunet_fganet.benchmark.inference import mask_agreement, with_backend
 from nnunet_fganet.benchmark.network import call_wire, frame_and_label, trained_like_network
-from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients, make_optimizer
+from nnunet_fganet.benchmark.training import cosine_similarities, gradients_by_layer, layer_gradients, make_optimizer
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network.fganet import FGANet
 
@@ -70,7 +70,7 @@ def _step(
         value.backward()
 
     first = _seconds(call, device)
-    gradients = _gradients(network)
+    gradients = gradients_by_layer(network)
     similarity = min(cosine_similarities(gradients, expected).values())
 
     def step() -> None:
@@ -86,15 +86,7 @@ def _step(
 def _training_network(backend: str, images: torch.Tensor) -> FGANet:
     network = with_backend(trained_like_network(), backend).to(images.device).train()
     network.decoder.deep_supervision = True
-    return network
-
-
-def _gradients(network: FGANet) -> dict[str, torch.Tensor]:
-    return {
-        name: torch.cat([each.grad.flatten() for each in module.parameters(recurse=False)]).cpu()
-        for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    }
+    return network.to(memory_format=torch.channels_last)  # as nnUNetTrainerFGANet has it
 
 
 @torch.no_grad()
@@ -116,7 +108,7 @@ def _frame(
     network: FGANet, backend: str, mode: str, dtype: torch.dtype, image: torch.Tensor, expected: torch.Tensor
 ) -> str:
     torch.compiler.reset()
-    copied = with_backend(copy.deepcopy(network), backend)
+    copied = with_backend(network, backend)
     called = copied if mode == "eager" else torch.compile(copied, mode=mode)
     found = []
 
@@ -130,15 +122,15 @@ def _frame(
     return f"{first:>10.1f}{milliseconds:>10.1f}{mask_agreement(found[0], expected):>12.4f}{difference:>20.4f}"
 
 
-class _without_tf32:  # noqa: N801
-    """Convolutions and products in float32 as it is."""
-
-    def __enter__(self) -> None:
-        self._before = torch.backends.cudnn.allow_tf32
-        torch.backends.cudnn.allow_tf32 = False
-
-    def __exit__(self, *_: object) -> None:
-        torch.backends.cudnn.allow_tf32 = self._before
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Convolutions in float32 as it is; torch's products are, unless it is told otherwise."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _seconds(call: Callable[[], None], device: torch.device) -> float:
@@ -156,6 +148,6 @@ def _milliseconds(call: Callable[[], None], device: torch.device) -> float:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in range(3, 7):
+    if len(sys.argv) not in range(3, 7) or sys.argv[1] not in ("step", "frame"):
         sys.exit(__doc__)
     main(*sys.argv[1:])

@@ -6,7 +6,8 @@ MODEL and FOLD as for ``agreement.py``; FRAMES a folder of PNG files of that mod
 one with their masks (nnU-Net's ``labelsTr``). Two frames at a time, the middle 256 x 256 pixels of
 each, through the network and the six-output loss, without dropout. Prints, for each two, in how many
 layers the cosine similarity of the two gradients is above 0.99, the smallest and the median: as trainings
-compute in bfloat16, and with torch's convolutions, which are in bfloat16 forward too. At the end, for
+compute in bfloat16, without products of integers (where the processor has matrix units for them), and with torch's
+convolutions, which are in bfloat16 forward too. At the end, for
 scale, the similarity of the float32 gradients of different batches: quartiles over the layers.
 """
 
@@ -14,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from unittest.mock import patch
 
 import cv2
 import numpy as np
@@ -22,7 +24,9 @@ from agreement import load_network, read_frame
 
 from nnunet_fganet.benchmark.network import with_dropout, with_torchs_convolutions
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
+from nnunet_fganet.network import deform_gather
 from nnunet_fganet.network.fganet import FGANet
 
 SIZE = 256
@@ -34,11 +38,15 @@ Gradients = dict[str, torch.Tensor]
 def main(model: str, fold: str, frames: str, labels: str) -> None:
     """Print the table."""
     network = load_network(model, fold)
+    ways = [("bfloat16", has_matrix_units(), network), ("forward too", False, with_torchs_convolutions(network))]
+    if has_matrix_units():
+        ways.insert(1, ("without integers", False, network))
     expected = []
     for index, batch in enumerate(_batches(Path(frames), Path(labels))):
         expected.append(_gradients(network, torch.float32, *batch))
-        for name, computes in (("bfloat16", network), ("forward too", with_torchs_convolutions(network))):
-            gradients = _gradients(computes, torch.bfloat16, *batch)
+        for name, by_integers, computes in ways:
+            with patch.object(deform_gather, "has_matrix_units", lambda by_integers=by_integers: by_integers):
+                gradients = _gradients(computes, torch.bfloat16, *batch)
             found = list(cosine_similarities(gradients, expected[-1]).values())
             above = f"{sum(each > LIMIT for each in found)} of {len(found)}"
             print(f"batch {index}, {name:20}{above:>12}{min(found):>9.4f}{np.median(found):>9.4f}", flush=True)

@@ -4,7 +4,7 @@
 
 MODEL is ``$nnUNet_results/DATASET/TRAINER__PLANS__CONFIGURATION``; COUNT frames are made by repeating
 those of FRAMES (``NAME_0000.png``), which must not be larger than the patch, so that a frame is one call.
-OPTIONs go to nnUNetv2_predict, such as ``-npp 1 -nps 1`` or, first of them, ``-device cuda`` (``cpu`` unless given).
+OPTIONs go to nnUNetv2_predict, such as ``-npp 1 -nps 1`` or ``-device cuda`` (``cpu`` unless given).
 """
 
 import os
@@ -25,9 +25,9 @@ from nnunet_fganet.inference.prepared import optimize_for_inference
 def main(model: str, fold: str, frames: str, count: str, *options: str) -> None:
     """Print both times and their ratio."""
     paths = sorted(Path(frames).glob("*_0000.png"))
-    if options[:1] != ("-device",):
+    if "-device" not in options:
         options = ("-device", "cpu", *options)
-    calls = _time_calls(model, fold, paths, int(count), options[1])
+    calls = _time_calls(model, fold, paths, int(count), options[options.index("-device") + 1])
     process = _time_process(Path(model), fold, paths, int(count), options)
     print(f"{count} calls of the prepared network: {calls:.1f} s ({calls / int(count) * 1e3:.0f} ms each)")
     print(f"nnUNetv2_predict, a fresh process: {process:.1f} s")

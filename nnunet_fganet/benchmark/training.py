@@ -65,7 +65,12 @@ class _Step:
 
 
 def training_rows(sizes: list[int], runs: int, device: str) -> Iterator[Row]:
-    """Measure a step (forward, six-output loss, backward, update) on two images, then the loss alone, for each size."""
+    """Measure a step (forward, six-output loss, backward, update) on two images, then the loss alone, for each size.
+
+    On CPUs all of them keep freed memory, as nnUNetTrainerFGANet does: it cannot be taken back for the next size.
+    """
+    if device == "cpu":
+        keep_freed_memory()
     network = trained_like_network()
     loss = FGANetLoss(regions=True)
     reference_loss = ReferenceLoss()
@@ -114,6 +119,11 @@ def layer_gradients(
 ) -> dict[str, torch.Tensor]:
     """Gradient of each layer, weight and bias as one vector."""
     loss(network(images), labels).backward()
+    return gradients_by_layer(network)
+
+
+def gradients_by_layer(network: FGANet) -> dict[str, torch.Tensor]:
+    """Gradients that the layers hold, weight and bias as one vector each."""
     return {
         name: torch.cat([parameter.grad.flatten() for parameter in module.parameters(recurse=False)]).cpu()
         for name, module in network.named_modules()
@@ -132,8 +142,6 @@ def _built(network: FGANet, step: _Step, device: str) -> FGANet:
     built.compute_dtypes = {device: step.dtype}
     if step.backend == "torchvision":
         return with_torchs_convolutions(built)
-    if device == "cpu":
-        keep_freed_memory()  # as nnUNetTrainerFGANet does
     return built.to(memory_format=torch.channels_last)
 
 

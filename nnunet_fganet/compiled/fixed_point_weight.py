@@ -12,14 +12,15 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.integers import LARGEST
+from nnunet_fganet.compiled.integers import LARGEST, high_and_low
 from nnunet_fganet.compiled.matrix_units import PANEL, STEP
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
 _QUADS = STEP // 4  # four numbers of a column lie side by side, as the units want them
 _MAGNITUDE = 0x7FFFFFFF  # the bits of a float32 number without its sign, which are in the order of the magnitudes
-_TINY = np.finfo(np.float32).tiny
+_F = np.float32
+_TINY = np.finfo(np.float32).tiny  # smaller scales have no reciprocal
 
 
 def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,8 +39,8 @@ def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     lines = weight.detach().float().permute(0, 2, 3, 1).reshape(out_channels, -1).contiguous()
     check_array("weight", lines, torch.float32, out_channels, kernel * kernel * channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
-    tiles = torch.empty(panels, kernel, steps, 2, _QUADS, PANEL, 4, dtype=torch.int8)
-    scale = torch.empty(out_channels)
+    tiles = lines.new_empty(panels, kernel, steps, 2, _QUADS, PANEL, 4, dtype=torch.int8)
+    scale = lines.new_empty(out_channels)
     sizes = out_channels, kernel, kernel * channels
     run_parts(_loop(), panels, *sizes, lines.data_ptr(), scale.data_ptr(), tiles.data_ptr())
     return tiles, scale
@@ -54,13 +55,11 @@ def _largest_bits(bits: Array, channel: int) -> Any:
 
 
 @compiled
-def _write_bytes(numbers: Array, channel: int, start: int, count: int, factor: Any, bytes_: Array) -> None:
-    """Integers of some numbers of a channel, times a factor: high bytes, then low ones."""
+def _write_step(numbers: Array, channel: int, start: int, count: int, factor: Any, step: Array) -> None:
+    """Integers of some numbers of a channel, times a factor: high bytes, then low ones, filled up with zeros."""
     for x in range(count):
-        number = np.int32(np.rint(numbers[channel, start + x] * factor)) + np.int32(128)
-        bytes_[0, x] = np.int8(number >> 8)
-        bytes_[1, x] = np.int8((number & 255) - 128)
-    bytes_[:, count:] = 0
+        step[0, x], step[1, x] = high_and_low(np.int32(np.rint(numbers[channel, start + x] * factor)))
+    step[:, count:] = 0
 
 
 @cache
@@ -87,13 +86,15 @@ def _loop() -> Any:
                     tiles[panel, :, :, :, :, column] = 0
                     continue
                 scale_bits[channel] = _largest_bits(bits, channel)
-                scale[channel] /= np.float32(LARGEST)
-                factor = np.float32(1) / max(scale[channel], np.float32(_TINY))
+                scale[channel] /= _F(LARGEST)
+                if scale[channel] < _TINY:
+                    scale[channel] = _TINY
+                factor = _F(1) / scale[channel]
                 for row in range(kernel):
                     for step in range(steps):
                         start = step * STEP
                         count = min(STEP, length - start)
-                        _write_bytes(numbers, channel, row * length + start, count, factor, bytes_)
+                        _write_step(numbers, channel, row * length + start, count, factor, bytes_)
                         for quad in range(_QUADS):
                             tiles[panel, row, step, 0, quad, column] = quads[0, quad]
                             tiles[panel, row, step, 1, quad, column] = quads[1, quad]

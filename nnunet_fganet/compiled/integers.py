@@ -66,8 +66,14 @@ def write_integers(image: Array, row: int, start: int, stop: int, exponent: int,
         _write_bytes(image, row, x, first, second, out, to + x - start)
     for x in range(tail, stop):
         number = np.int32(np.rint(widen(image[row, x]) * first * second))
-        low = (number + 128) % 256 - 128
-        out[0, to + x - start], out[1, to + x - start] = np.int8((number - low) // 256), np.int8(low)
+        out[0, to + x - start], out[1, to + x - start] = high_and_low(number)
+
+
+@compiled
+def high_and_low(number: Any) -> tuple[Any, Any]:
+    """Two bytes, of which the low one is between -128 and 127, of an integer up to :data:`LARGEST`."""
+    raised = number + np.int32(128)
+    return np.int8(raised >> 8), np.int8((raised & np.int32(255)) - np.int32(128))
 
 
 @intrinsic

@@ -3,6 +3,7 @@
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray
@@ -31,25 +32,18 @@ def gate_by_sigmoid(values: torch.Tensor, gate: torch.Tensor) -> None:
     run_parts(_gate_loop(values.dtype), -(-size // _NUMBERS), size, values.data_ptr(), gate.data_ptr())
 
 
-def converted(numbers: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The same numbers, in the same order, in another format; what is too large for float16 becomes its largest number.
-
-    Parameters
-    ----------
-    numbers
-        Contiguous, of any shape, float32, bfloat16 or float16.
-    dtype
-        One of these.
+def rounded_to_float16(numbers: torch.Tensor) -> torch.Tensor:
+    """Numbers, contiguous and float32, in float16; what is too large for it becomes its largest number.
 
     Raises
     ------
     ValueError
         What is given is of another kind.
     """
-    check_array("numbers", numbers, numbers.dtype, *numbers.shape)
-    out = numbers.new_empty(numbers.shape, dtype=dtype)
+    check_array("numbers", numbers, torch.float32, *numbers.shape)
+    out = numbers.new_empty(numbers.shape, dtype=torch.float16)
     size = numbers.numel()
-    run_parts(_conversion_loop(numbers.dtype, dtype), -(-size // _NUMBERS), size, numbers.data_ptr(), out.data_ptr())
+    run_parts(_rounding_loop(), -(-size // _NUMBERS), size, numbers.data_ptr(), out.data_ptr())
     return out
 
 
@@ -82,15 +76,14 @@ def max_pool2(rows: torch.Tensor) -> torch.Tensor:
 
 
 @cache
-def _conversion_loop(before: torch.dtype, after: torch.dtype) -> Any:
+def _rounding_loop() -> Any:
     """Compile the loop over portions of all numbers."""
-    given, wanted = NUMBERS[before], NUMBERS[after]
 
-    @loop(f"{before}_{after}")
-    def convert_portions(data: Any) -> None:
+    @loop("float16")
+    def round_portions(data: Any) -> None:
         a = arguments(data, 3)
         size = a[0]
-        numbers, out = carray(pointer(a[1]), (1, size), given), carray(pointer(a[2]), (1, size), wanted)
+        numbers, out = carray(pointer(a[1]), (1, size), np.float32), carray(pointer(a[2]), (1, size), np.int16)
         part = next_part(data)
         while part < parts(data):
             first, last = part * _NUMBERS, min((part + 1) * _NUMBERS, size)
@@ -98,11 +91,11 @@ def _conversion_loop(before: torch.dtype, after: torch.dtype) -> Any:
             for x in range(first, tail, LANES):
                 store(out, 0, x, load(numbers, 0, x))
             for x in range(tail, last):
-                out[0, x] = narrow(widen(numbers[0, x]), out[0, x])
+                out[0, x] = narrow(numbers[0, x], out[0, x])
             finish_part(data)
             part = next_part(data)
 
-    return convert_portions
+    return round_portions
 
 
 @cache

@@ -174,7 +174,7 @@ class DeformConv2d(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """See :func:`deform_conv2d`; a training on a CPU in bfloat16 computes the forward pass in float32."""
+        """See :func:`deform_conv2d`; a training on a CPU in bfloat16 computes the forward pass (nearly) in float32."""
         if not self._is_exact_forward(x):
             return deform_conv2d(x, offset, self.weight, self.bias, mask, self.backend)
         _check_shapes(x, offset, self.weight, mask)

@@ -1,8 +1,8 @@
 """Deformable convolution as a weighted gather of rows: all samples first, then one matrix product.
 
 With channels last a pixel is one contiguous row, and a bilinear sample is a weighted sum of four
-rows. On CPUs compiled loops take the samples in float32 and bfloat16, on GPUs Triton kernels; ``embedding_bag``,
-which is differentiable too, everywhere and in every floating-point type.
+rows. On CPUs compiled loops take the samples (in float32, bfloat16 and float16), on GPUs Triton kernels;
+``embedding_bag``, which is differentiable too, everywhere and in every floating-point type.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_rows, sampled_columns, sampled_columns_gradients
-from nnunet_fganet.compiled.pointwise import converted
+from nnunet_fganet.compiled.pointwise import rounded_to_float16
 from nnunet_fganet.compiled.sampling import DTYPES, sample_columns
 
 CORNERS = 4
@@ -57,10 +57,11 @@ def deform_conv2d_float32_forward(
     bias: torch.Tensor,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, forward in float32, backward in bfloat16.
+    """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, only the backward pass in bfloat16.
 
-    With matrix units samples are rounded to float16 and products are those of 16-bit integers; an offset that is NaN
-    then makes NaN of its neighbours too.
+    With matrix units images and samples are rounded to float16, for which they must not be much smaller than 1 and are
+    clipped to 65504 (SDA's are normalised), and products are those of 16-bit integers; what is NaN in an image or an
+    offset then makes NaN of up to 128 neighbouring pixels.
 
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
@@ -68,7 +69,7 @@ def deform_conv2d_float32_forward(
     batch, _, height, width = x.shape
     rows, places = channel_rows(x.float()), positions(offset, mask)
     out = _Float32Forward.apply(rows, *places, weight_matrix(weight), bias, height, width)
-    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return out.view(batch, height, width, len(bias)).permute(0, 3, 1, 2)
 
 
 class _Float32Forward(torch.autograd.Function):
@@ -116,7 +117,7 @@ def _product_of_integers(
 ) -> torch.Tensor:
     """Samples in float16 times a :func:`weight_matrix` as 16-bit integers, block by block; float32."""
     tiles, scale = fixed_point_weight(matrix[:, :, None, None])
-    rows = converted(rows, torch.float16)
+    rows = rounded_to_float16(rows)
     columns = rows.new_empty(min(BLOCK, len(rows)), offset.shape[1], rows.shape[1])
     out = rows.new_empty(len(rows), len(bias), dtype=torch.float32)
     for first in range(0, len(rows), BLOCK):
@@ -129,8 +130,8 @@ def _product_of_integers(
 
 def _product(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:
     batch, _, height, width = shape
-    out = functional.linear(columns.view(batch * height * width, -1), matrix, bias)
-    return out.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    out = functional.linear(columns.view(batch * height * width, matrix.shape[1]), matrix, bias)
+    return out.view(batch, height, width, matrix.shape[0]).permute(0, 3, 1, 2)
 
 
 def channel_rows(x: torch.Tensor) -> torch.Tensor:

@@ -3,9 +3,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.integers import LARGEST
-from nnunet_fganet.compiled.matrix_units import PANEL, STEP
+from nnunet_fganet.compiled.matrix_units import PANEL, STEP, has_matrix_units
+
+needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
 
 
 def weights(seed, out_channels, channels, kernel, layout=torch.channels_last):
@@ -41,12 +44,12 @@ def test_each_weight_is_its_integer_times_its_channels_scale(seed, out_channels,
     assert found[out_channels:].eq(0).all() and found[:, :, length:].eq(0).all()
 
 
-def test_nothing_and_next_to_nothing():
-    weight = torch.zeros(2, 3, 3, 3)
-    weight[1] = 1e-41 * torch.randn(3, 3, 3)
+@pytest.mark.parametrize("largest", [1e-36, 1e-41, 0.0])
+def test_next_to_nothing(largest):
+    weight = largest * (1 - 2 * torch.rand(1, 3, 3, 3))
     tiles, scale = fixed_point_weight(weight)
-    assert integers(tiles)[0].eq(0).all() and scale[0] == 0
-    assert integers(tiles).abs().max() <= LARGEST and scale.isfinite().all()
+    found = integers(tiles)[:1, :, :9] * scale.double()
+    assert (found - weight.permute(0, 2, 3, 1).flatten(2)).abs().max() <= 0.51 * torch.finfo(torch.float32).tiny
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -56,3 +59,25 @@ def test_what_is_not_finite_leaves_no_finite_scale(value):
     weight[1, 2, 0, 1] = value
     scale = fixed_point_weight(weight)[1]
     assert scale.isfinite().tolist() == [True, False, True]
+
+
+@needs_units
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_outputs_of_weights_that_are_not_finite_are_nan(value):
+    weight = weights(0, 3, 4, 3)
+    weight[1, 2, 0, 1] = value
+    rows = torch.randn(1, 5, 6, 4).half()
+    found = fixed_point_conv2d(rows, *fixed_point_weight(weight), torch.zeros(3), 1, 1.0, torch.float32)
+    assert found[..., 1].isnan().all() and found[..., ::2].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_tiles_do_not_depend_on_torchs_default_dtype(dtype):
+    weight = weights(0, 20, 5, 3)
+    expected = fixed_point_weight(weight)
+    torch.set_default_dtype(dtype)
+    try:
+        found = fixed_point_weight(weight)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1])

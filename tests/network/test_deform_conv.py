@@ -161,6 +161,35 @@ def test_trainings_in_bfloat16_are_exact_forward(modulated, shape, by_integers, 
         )  # the bias's are equal
 
 
+@needs_units
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("block", [17, 61])
+def test_products_of_integers_block_by_block(kernel_size, block, monkeypatch):
+    """The last block has 10 pixels of 180, or 58."""
+    monkeypatch.setattr(deform_gather, "BLOCK", block)
+    tensors = inputs(0, 2, 19, 20, 9, 10, kernel_size)
+    given = [tensors[name] for name in ("x", "offset", "weight", "bias", "mask")]
+    expected = deform_conv2d(**tensors, backend="torchvision")
+    found = deform_gather.deform_conv2d_float32_forward(*given)
+    assert 0 < (found - expected).norm() < 4e-4 * expected.norm()
+    monkeypatch.setattr(deform_gather, "MOST_PRODUCTS", 1)  # as if 32 bits did not hold the sums
+    torch.testing.assert_close(deform_gather.deform_conv2d_float32_forward(*given), expected, rtol=1e-4, atol=1e-4)
+
+
+@needs_units
+@pytest.mark.parametrize("value", [float("nan"), 1e6])
+def test_products_of_integers_of_unusual_images(value):
+    tensors = inputs(0, 1, 3, 4, 30, 30, offsets="zero")
+    tensors["x"][0, 1, 3, 4] = value
+    given = [tensors[name] for name in ("x", "offset", "weight", "bias")]
+    found = deform_gather.deform_conv2d_float32_forward(*given, None)
+    reads = found[0, :, 2:5, 3:6]
+    if value == value:
+        assert found.isfinite().all() and reads.abs().amax() > 1e3  # clipped
+    else:
+        assert reads.isnan().all() and found[0, :, 20:].isfinite().all()
+
+
 def test_other_passes_in_bfloat16_are_not():
     tensors = inputs()
     assert module_and_gradients(tensors, False, autocast=True, training=False)[0].dtype == torch.bfloat16

@@ -9,10 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network.bga import upsample2
 from nnunet_fganet.network.fganet import PAPER_TEXT, FGANet
 from nnunet_fganet.network.sda import SDA
 
+needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
 WIDTHS = (8, 16, 16, 16, 16, 16)
 VARIANTS = {
     "released": {},
@@ -179,7 +183,7 @@ def test_export():
 
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_gradient_of_an_upsampled_image_arrives_in_order(layout):
-    """Behind a concatenation it is a part of another one, for which torch takes ten times as long."""
+    """Behind a concatenation it is a part of another one, for which torch takes twenty times as long."""
     image = torch.randn(2, 8, 6, 5).contiguous(memory_format=layout).requires_grad_()
     upsampled, in_order = upsample2(image), []
     upsampled.register_hook(lambda gradient: in_order.append(gradient.is_contiguous(memory_format=layout)))
@@ -189,19 +193,47 @@ def test_the_gradient_of_an_upsampled_image_arrives_in_order(layout):
     torch.testing.assert_close(image.grad, torch.autograd.grad(plain.square().sum(), image)[0])
 
 
-@pytest.mark.parametrize("backend", ["torchvision", "gather"])
-def test_torch_compile_sees_one_graph(monkeypatch, backend):
+def test_upsampling_has_second_gradients_and_leaves_images_without_gradients_alone():
+    image = torch.randn(1, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: upsample2(x).pow(2), image)
+    assert upsample2(image.detach())._backward_hooks is None
+
+
+@needs_units
+def test_gradients_in_bfloat16_point_where_those_in_float32_do():
+    """With SDA, whose deformable convolutions are products of integers."""
+    network = moved(small(features_per_stage=(16, 16, 32, 32), deep_supervision=True, dropout=0.0)).train()
+    images, labels = torch.randn(2, 1, 64, 64), (torch.rand(2, 1, 64, 64) < 0.05).float()
+    gradients = []
+    for dtype in (torch.float32, torch.bfloat16):
+        network.compute_dtypes = {"cpu": dtype}
+        network.zero_grad()
+        gradients.append(layer_gradients(network, FGANetLoss(regions=True), images, labels))
+    assert 0.99 < min(cosine_similarities(*gradients).values()) < 0.999999
+
+
+@pytest.mark.parametrize("backend, operator", [("torchvision", "deform_conv2d"), ("auto", "sampled_columns")])
+def test_torch_compile_sees_one_graph(monkeypatch, backend, operator):
     """nnU-Net trains behind it on GPUs; each break costs minutes of compilation."""
 
-    def break_the_graph(device):  # as this function of torch did in torch 2.11
+    def break_the_graph(answer):
         torch._dynamo.graph_break()
-        return True
+        return answer
 
-    monkeypatch.setattr(torch.amp, "is_autocast_available", break_the_graph)
+    # In torch 2.11 the first breaks the graph, and the second is true wherever something is compiled.
+    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device: break_the_graph(True))
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: break_the_graph(False))
+    operators = set()
+
+    def note_operators(graph, _):
+        operators.update(node.target for node in graph.graph.nodes if node.op == "call_function")
+        return graph.forward
+
     network = moved(small(features_per_stage=(8, 16, 16), deep_supervision=True, deform_backend=backend))
-    compiled = torch.compile(network, backend="eager", fullgraph=True)
+    compiled = torch.compile(network, backend=note_operators, fullgraph=True)
     with torch.autocast("cpu", torch.bfloat16):
         outputs = compiled(torch.randn(2, 1, 32, 32))
+    assert any(operator in str(target) for target in operators)
     sum(output.float().mean() for output in outputs).backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 

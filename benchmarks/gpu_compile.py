@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import median
 
 import torch
@@ -43,11 +44,14 @@ def _steps(backend: str, images: torch.Tensor, labels: torch.Tensor) -> None:
         expected = layer_gradients(_training_network("torchvision", images), loss, images, labels)
     print(f"{'a training step':40}{'first, s':>10}{'then, ms':>10}{'cosine similarity':>20}")
     for mode in MODES[:2]:
-        name = f"{backend}, {mode}"
-        try:
-            print(f"{name:40}" + _step(backend, mode, loss, images, labels, expected), flush=True)
-        except Exception as error:  # the other rows count too
-            print(f"{name:40}{type(error).__name__}: {str(error)[:300]}", flush=True)
+        _print_row(f"{backend}, {mode}", partial(_step, backend, mode, loss, images, labels, expected))
+
+
+def _print_row(name: str, row: Callable[[], str]) -> None:
+    try:
+        print(f"{name:40}{row()}", flush=True)
+    except Exception as error:  # the other rows count too
+        print(f"{name:40}{type(error).__name__}: {str(error)[:300]}", flush=True)
 
 
 def _step(
@@ -98,10 +102,7 @@ def _frames(network: FGANet, backend: str, image: torch.Tensor) -> None:
     for dtype in (torch.float32, torch.float16 if image.device.type == "cuda" else torch.bfloat16):
         for mode in MODES:
             name = f"{str(dtype).removeprefix('torch.')}, {backend}, {mode}"
-            try:
-                print(f"{name:40}" + _frame(network, backend, mode, dtype, image, expected), flush=True)
-            except Exception as error:  # the other rows count too
-                print(f"{name:40}{type(error).__name__}: {str(error)[:300]}", flush=True)
+            _print_row(name, partial(_frame, network, backend, mode, dtype, image, expected))
 
 
 def _frame(

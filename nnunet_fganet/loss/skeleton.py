@@ -1,10 +1,14 @@
 """Soft skeleton (Shit et al., CVPR 2021), differentiable."""
 
 from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch.nn import functional
+
+from nnunet_fganet.gpu.availability import runs_kernels
 
 
 def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -22,7 +26,8 @@ def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
     torch.Tensor
         Values in [0, 1], of the shape of ``x``.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and type(x) is torch.Tensor:
+    compiled = x.device.type == "cpu" or runs_kernels(x.device, x.dtype)
+    if compiled and x.dtype == torch.float32 and type(x) is torch.Tensor:
         return _CompiledSkeleton.apply(x, iterations)
     return pooled_skeleton(x, iterations)
 
@@ -30,7 +35,7 @@ def soft_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
 def skeletons_together(maps: Sequence[torch.Tensor], iterations: int) -> list[torch.Tensor]:
     """:func:`soft_skeleton` of several maps of one shape, as one batch.
 
-    On a GPU the some hundred short kernels of a skeleton take longer to launch than to run.
+    On a GPU the many short kernels of a skeleton take longer to launch than to run.
     """
     return list(soft_skeleton(torch.cat(list(maps)), iterations).chunk(len(maps)))
 
@@ -47,24 +52,27 @@ def pooled_skeleton(x: torch.Tensor, iterations: int) -> torch.Tensor:
 
 
 class _CompiledSkeleton(torch.autograd.Function):
-    """:func:`soft_skeleton` in compiled loops; keeps nothing but its input."""
+    """:func:`soft_skeleton` in compiled loops or a GPU's kernels; keeps nothing but its input."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, iterations: int) -> torch.Tensor:
-        from nnunet_fganet.compiled.skeleton import skeletonize
-
         x = x.contiguous()
         ctx.save_for_backward(x)
         ctx.iterations = iterations
-        return skeletonize(x, iterations)
+        return _loops(x).skeletonize(x, iterations)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        from nnunet_fganet.compiled.skeleton import skeleton_gradient
-
         (x,) = ctx.saved_tensors
-        return skeleton_gradient(x, ctx.iterations, gradient.clone(memory_format=torch.contiguous_format)), None
+        overwritten = gradient.clone(memory_format=torch.contiguous_format)
+        return _loops(x).skeleton_gradient(x, ctx.iterations, overwritten), None
+
+
+def _loops(x: torch.Tensor) -> ModuleType:
+    """What computes where ``x`` is; imported when it is needed, for Numba and Triton take a while."""
+    package = "compiled" if x.device.type == "cpu" else "gpu"
+    return import_module(f"nnunet_fganet.{package}.skeleton")
 
 
 def _erode(x: torch.Tensor) -> torch.Tensor:

@@ -7,10 +7,11 @@ import torch
 from torch.nn import functional
 
 from nnunet_fganet.compiled.operators import sampled_columns
-from nnunet_fganet.gpu import attention, bilateral, pointwise, sampling
+from nnunet_fganet.gpu import attention, bilateral, pointwise, sampling, skeleton
 from nnunet_fganet.inference import packing, prepared
 from nnunet_fganet.inference.gpu import GpuConv2d
 from nnunet_fganet.inference.packing import SLOPES
+from nnunet_fganet.loss.skeleton import pooled_skeleton
 from nnunet_fganet.network.deform_gather import channel_rows, positions
 from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.norm import image_norm, instance_norm
@@ -28,6 +29,11 @@ OFFSETS = {
 DTYPES = {torch.float32: 1e-4, torch.float16: 2e-3, torch.bfloat16: 2e-2}  # and what rounding does to the results
 SHAPES = [(2, 40, 5, 4), (1, 72, 1, 2), (1, 8, 17, 11)]
 SAMPLED = [(1, 3, 5, 6, 3), (2, 150, 4, 9, 3), (1, 5, 9, 8, 1), (1, 2, 1, 1, 5)]
+IMAGES = {
+    "noise": torch.rand,
+    "steps": lambda shape: torch.randint(0, 4, shape) / 4,  # many pixels hold the same minimum
+    "binary": lambda shape: (torch.rand(shape) > 0.3).float(),
+}
 NETWORKS = {
     "released": {},
     "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},
@@ -130,6 +136,16 @@ def check_pointwise(device):
         close(pointwise.max_pool2(rows(x).to(device)).float(), rows(pooled))
 
 
+def check_skeletons(device):
+    for shape, kind, iterations in itertools.product([(1, 1, 1, 7), (3, 2, 17, 12)], IMAGES, (0, 3)):
+        x, given = IMAGES[kind](shape).requires_grad_(), torch.randn(shape)
+        expected = pooled_skeleton(x, iterations)
+        (expected_gradient,) = torch.autograd.grad(expected, x, given)
+        moved = x.detach().to(device)
+        close(skeleton.skeletonize(moved, iterations), expected.detach(), 1e-5)
+        close(skeleton.skeleton_gradient(moved, iterations, given.to(device)), expected_gradient)
+
+
 def network(**arguments):
     """A network with weights and statistics as after training: nothing is zero or one."""
     torch.manual_seed(0)
@@ -174,6 +190,7 @@ CHECKS = [
     check_small_deviations_from_a_large_mean,
     check_joins,
     check_pointwise,
+    check_skeletons,
     check_convolutions,
     check_networks,
 ]

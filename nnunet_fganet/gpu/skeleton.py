@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-_PIXELS = 512  # of a program
+_ROWS, _COLUMNS = 8, 64  # of a program
 
 
 def skeletonize(x: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -72,15 +72,19 @@ def skeleton_gradient(x: torch.Tensor, iterations: int, gradient: torch.Tensor) 
 
 def _run(kernel: Any, x: torch.Tensor, *arrays: torch.Tensor) -> None:
     """Launch ``kernel`` over all pixels of ``x``."""
+    batch, channels, height, width = x.shape
+    grid = (triton.cdiv(width, _COLUMNS), triton.cdiv(height, _ROWS), batch * channels)
     with torch.cuda.device_of(x):
-        kernel[(triton.cdiv(x.numel(), _PIXELS),)](*arrays, x.numel(), x.shape[-2], x.shape[-1], PIXELS=_PIXELS)
+        kernel[grid](*arrays, height, width, ROWS=_ROWS, COLUMNS=_COLUMNS)
 
 
 @triton.jit
-def _pixels(pixels, height, width, PIXELS: tl.constexpr):
-    """Number, row and column of a program's pixels, and which exist."""
-    pixel = tl.program_id(0).to(tl.int64) * PIXELS + tl.arange(0, PIXELS)
-    return pixel, (pixel // width) % height, pixel % width, pixel < pixels
+def _pixels(height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Number, row and column of a program's pixels, ``(ROWS, COLUMNS)`` of one image, and which exist."""
+    row = (tl.program_id(1) * ROWS + tl.arange(0, ROWS))[:, None]
+    column = (tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS))[None, :]
+    first = tl.program_id(2).to(tl.int64) * height * width
+    return first + row * width + column, row, column, (row < height) & (column < width)
 
 
 @triton.jit
@@ -91,9 +95,9 @@ def _neighbour(array, pixel, row, column, there, down, right, height, width, oth
 
 
 @triton.jit
-def _erode(image, eroded, pixels, height, width, PIXELS: tl.constexpr):
+def _erode(image, eroded, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Minimum over a pixel and its four neighbours."""
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     infinity = float("inf")
     minimum = tl.load(image + pixel, mask=there, other=0.0)
     for side in tl.static_range(-1, 2, 2):
@@ -118,9 +122,9 @@ def _first_maximum(image, pixel, row, column, there, height, width):
 
 
 @triton.jit
-def _add_residue(image, eroded, skeleton, sum_, pixels, height, width, PIXELS: tl.constexpr):
+def _add_residue(image, eroded, skeleton, sum_, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """The skeleton so far and what this opening removes."""
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     dilated, _ = _first_maximum(eroded, pixel, row, column, there, height, width)
     residue = tl.maximum(tl.load(image + pixel, mask=there, other=0.0) - dilated, 0.0)
     before = tl.load(skeleton + pixel, mask=there, other=0.0)
@@ -129,10 +133,10 @@ def _add_residue(image, eroded, skeleton, sum_, pixels, height, width, PIXELS: t
 
 @triton.jit
 def _residue_gradient(
-    image, eroded, skeleton, gradient, of_residue, places, pixels, height, width, PIXELS: tl.constexpr
+    image, eroded, skeleton, gradient, of_residue, places, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
 ):
     """Split the gradient for a skeleton: for the residue, and (in place) for the skeleton without it."""
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     dilated, place = _first_maximum(eroded, pixel, row, column, there, height, width)
     residue = tl.load(image + pixel, mask=there, other=0.0) - dilated
     given = tl.load(gradient + pixel, mask=there, other=0.0)
@@ -143,9 +147,11 @@ def _residue_gradient(
 
 
 @triton.jit
-def _dilation_gradient(of_residue, places, of_next_image, of_eroded, pixels, height, width, PIXELS: tl.constexpr):
+def _dilation_gradient(
+    of_residue, places, of_next_image, of_eroded, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
     """Gradient for an eroded image: as the next image, and as what is dilated and subtracted."""
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     total = tl.load(of_next_image + pixel, mask=there, other=0.0)
     for other in tl.static_range(9):
         # The pixel that finds this one at place `other` of its neighbourhood.
@@ -157,13 +163,13 @@ def _dilation_gradient(of_residue, places, of_next_image, of_eroded, pixels, hei
 
 
 @triton.jit
-def _find_minima(image, places, pixels, height, width, PIXELS: tl.constexpr):
+def _find_minima(image, places, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr):
     """Write where each pixel's column and row have their minimum, and whose is the smaller.
 
     The number is ``column + 3 row + 9 smaller``: the first of three pixels down and to the right that holds the
     minimum, and 0 where both minima are the same, 1 where the column's is smaller, 2 where the row's is.
     """
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     here = tl.load(image + pixel, mask=there, other=0.0)
     infinity = float("inf")
     above = _neighbour(image, pixel, row, column, there, -1, 0, height, width, infinity)
@@ -178,9 +184,11 @@ def _find_minima(image, places, pixels, height, width, PIXELS: tl.constexpr):
 
 
 @triton.jit
-def _erosion_gradient(of_eroded, places, of_residue, of_image, pixels, height, width, PIXELS: tl.constexpr):
+def _erosion_gradient(
+    of_eroded, places, of_residue, of_image, height, width, ROWS: tl.constexpr, COLUMNS: tl.constexpr
+):
     """Gradient for an image: as what a residue is taken from, and through its erosion to the minima."""
-    pixel, row, column, there = _pixels(pixels, height, width, PIXELS)
+    pixel, row, column, there = _pixels(height, width, ROWS, COLUMNS)
     total = tl.load(of_residue + pixel, mask=there, other=0.0)
     for other in tl.static_range(3):
         # The pixels that find this one at place `other` of their column, and of their row.

@@ -4,6 +4,7 @@ import torch
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
+from torch._dynamo import OptimizedModule
 
 from nnunet_fganet.allocator import keep_freed_memory
 from nnunet_fganet.inference.automatic import AutomaticInference
@@ -24,6 +25,8 @@ class nnUNetTrainerFGANet(BudgetTrainer):
     the released network without dropout and the defaults of
     :class:`nnunet_fganet.training.settings.TrainingSettings` are used, on the patch and batch of the plans.
     """
+
+    network: nn.Module  # None, to nnU-Net's own annotations, until it is built
 
     def initialize(self) -> None:
         """Take the optimizer's settings from the plans, then set up as nnU-Net does."""
@@ -81,6 +84,19 @@ class nnUNetTrainerFGANet(BudgetTrainer):
 
     def _build_loss(self) -> FGANetLoss:
         return self._build_fganet_loss()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        """Validate whole frames by the prepared network, as ``nnUNetv2_predict`` does.
+
+        A compiled network would be compiled anew for it, which takes longer than most validations.
+        """
+        trained = self.network
+        if isinstance(trained, OptimizedModule):
+            self.network = trained._orig_mod
+        try:
+            super().perform_actual_validation(save_probabilities)
+        finally:
+            self.network = trained
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         # All six outputs have full resolution, so the loss needs the label once.

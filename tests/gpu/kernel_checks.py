@@ -137,7 +137,7 @@ def check_pointwise(device):
 
 
 def check_skeletons(device):
-    for shape, kind, iterations in itertools.product([(1, 1, 1, 7), (3, 2, 17, 12)], IMAGES, (0, 3)):
+    for shape, kind, iterations in itertools.product([(1, 1, 1, 7), (2, 1, 12, 9)], IMAGES, (0, 2)):
         x, given = IMAGES[kind](shape).requires_grad_(), torch.randn(shape)
         expected = pooled_skeleton(x, iterations)
         (expected_gradient,) = torch.autograd.grad(expected, x, given)

@@ -29,6 +29,16 @@ automatic.optimize_for_inference = lambda *arguments: calls.append(1) or prepare
 predict_entry_point()
 print("PREPARED", len(calls))
 """
+VALIDATE_A_COMPILED_NETWORK = """
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+given = "nnUNetTrainerFGANet", "nnUNetFGANetPlans"
+trainer = get_trainer_from_args({dataset!r}, "2d", 0, *given, device=torch.device("cpu"))
+maybe_load_checkpoint(trainer, False, True)
+trainer.network = compiled = torch.compile(trainer.network, backend="eager")
+trainer.perform_actual_validation()
+print("COMPILED", torch._dynamo.utils.counters["frames"]["total"], trainer.network is compiled)
+"""
 
 
 def fold_folder(nnunet, trainer="nnUNetTrainerFGANet", plans="nnUNetFGANetPlans", fold="0"):
@@ -59,6 +69,13 @@ def test_validation_alone_saves_probabilities(trained):
     probabilities = np.load(folder / "validation" / "case00.npz")["probabilities"]
     assert probabilities.shape[0] == 1  # one region, one head
     assert "foreground_mean" in json.loads((folder / "validation" / "summary.json").read_text())
+
+
+def test_a_compiled_network_validates_by_the_prepared_one(trained):
+    """nnU-Net compiles by itself on GPUs only."""
+    output = trained.run("python", "-c", VALIDATE_A_COMPILED_NETWORK.format(dataset=D))
+    assert output.count("FGA-Net prepared for inference in ") == 1
+    assert output.splitlines()[-1] == "COMPILED 0 True"
 
 
 def test_prediction(trained, tmp_path):

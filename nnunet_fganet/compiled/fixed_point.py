@@ -1,13 +1,12 @@
-"""Convolutions of float16 images with channels last by matrix units for 8-bit integers (:mod:`.matrix_units`).
+"""Convolutions of float16 or float32 images, channels last, by matrix units for 8-bit integers (:mod:`.matrix_units`).
 
-Lines of an image are copied into memory of the thread as 16-bit integers, times the power of two that the largest value
-of a part of the image allows, with zeros around the image. There the pixels that 16 neighbouring outputs read for one
+Lines of an image are copied into memory of the thread as 16-bit integers, times what the largest value of a part of the
+image allows, with zeros around the image. There the pixels that 16 neighbouring outputs read for one
 tap are the rows of a tile: nothing has to be laid out, and neighbouring taps of a row follow each other in memory.
 Weights are 16-bit integers, scaled by output channel. Three products of 8-bit integers take half as long again as one
 in bfloat16; the error is that of an image rounded to 2 ** -15 of its largest value, some twentieth of bfloat16's.
 """
 
-import math
 from functools import cache
 from typing import Any
 
@@ -20,8 +19,8 @@ from torch.nn import functional
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.integers import (
+    FACTORS,
     NUMBERS_AT_A_TIME,
-    exponent_of_integers,
     largest_magnitude,
     write_integers,
 )
@@ -74,7 +73,7 @@ def fixed_point_conv2d(
     Parameters
     ----------
     rows
-        ``(batch, height, width, in_channels)``, contiguous, float16.
+        ``(batch, height, width, in_channels)``, contiguous, float16 or float32.
     weight, scale
         Of :func:`.fixed_point_weight.fixed_point_weight`; k is odd.
     bias
@@ -101,7 +100,9 @@ def fixed_point_conv2d(
         raise ValueError("this processor has no matrix units for 8-bit integers that this process may use")
     batch, height, width, channels = rows.shape
     kernel, out_channels = weight.shape[1], len(bias)
-    check_array("rows", rows, torch.float16, batch, height, width, channels)
+    if rows.dtype not in FACTORS:
+        raise ValueError(f"rows must be float16 or float32, not {rows.dtype}")
+    check_array("rows", rows, rows.dtype, batch, height, width, channels)
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
     if kernel**2 * channels > MOST_PRODUCTS:
@@ -110,11 +111,11 @@ def fixed_point_conv2d(
     check_array("bias", bias, torch.float32, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
     out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=dtype)
-    lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, 2 * channels)
+    lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, channels * rows.element_size())
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
     run_parts(
-        _loop(dtype),
+        _loop(rows.dtype, dtype),
         batch * down * across * shares,
         *(batch, height, width, channels, out_channels, kernel, stride, lines, columns, shares),
         *(rows.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr(), out.data_ptr()),
@@ -132,9 +133,7 @@ def _size_of_part(height: int, width: int, kernel: int, stride: int, pixel_bytes
 
 
 @compiled
-def _fill_line(
-    image: Array, width: int, row: int, left: int, exponent: int, part: Array, to: int, columns: int
-) -> None:
+def _fill_line(image: Array, width: int, row: int, left: int, factors: Any, part: Array, to: int, columns: int) -> None:
     """Copy columns of a row of an image, of which the first is ``left``, as integers; zeros outside the image.
 
     ``image`` ``(height, width * channels)``; ``part`` ``(2, numbers)``, int8: high and low bytes, written from ``to``
@@ -148,7 +147,7 @@ def _fill_line(
     part[:, to : to + first * channels] = 0
     part[:, to + last * channels : to + columns * channels] = 0
     start, stop = (left + first) * channels, (left + last) * channels
-    write_integers(image, row, start, stop, exponent, part, to + first * channels)
+    write_integers(image, row, start, stop, factors[0], factors[1], part, to + first * channels)
 
 
 @inlined
@@ -218,17 +217,17 @@ def _convolve_panel(
 
 
 @cache
-def _loop(dtype: torch.dtype) -> Any:
+def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
     """Compile the loop over parts of all images, and over shares of the panels of each."""
-    numbers = NUMBERS[dtype]
+    given, numbers, factors_of_integers = NUMBERS[dtype], NUMBERS[out_dtype], FACTORS[dtype]
 
-    @loop(str(dtype))
+    @loop(f"{dtype}_{out_dtype}")
     def convolve(data: Any) -> None:
         a = arguments(data, 17)
         batch, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4]
         kernel, stride, lines, columns, shares = a[5], a[6], a[7], a[8], a[9]
         out_height, out_width, panels = -(-height // stride), -(-width // stride), -(-out_channels // PANEL)
-        images = carray(pointer(a[10]), (batch, height, width * channels), np.int16)
+        images = carray(pointer(a[10]), (batch, height, width * channels), given)
         scale = carray(pointer(a[12]), (1, panels * PANEL), np.float32)
         bias = carray(pointer(a[13]), (1, panels * PANEL), np.float32)
         out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), numbers)
@@ -243,7 +242,7 @@ def _loop(dtype: torch.dtype) -> Any:
         memory = np.zeros(2 * size + STEP, np.int8)
         start = -memory.ctypes.data % STEP  # tiles whose rows are lines of the cache take half as long to load
         part = memory[start : start + 2 * size].reshape(2, size)
-        magnitudes = np.empty((1, NUMBERS_AT_A_TIME), np.int16)
+        magnitudes = np.empty((1, NUMBERS_AT_A_TIME), given)
         sums = np.empty((4 * BLOCK, PANEL), np.int32)
         before = np.empty(64, np.uint8)
         begin_tiles(a[15], before.ctypes.data)
@@ -258,14 +257,14 @@ def _loop(dtype: torch.dtype) -> Any:
                 max(0, column) * channels, min(width, column + (count_across - 1) * stride + kernel) * channels,
                 magnitudes,
             )  # fmt: skip
-            exponent = exponent_of_integers(largest) if largest < np.inf else 0
-            unit = _F(math.ldexp(1.0, -exponent)) if largest < np.inf else _F(np.nan)
+            factors = factors_of_integers(largest if largest < np.inf else _F(1))
+            unit = factors[2] if largest < np.inf else _F(np.nan)
             filled = 0
             for line in range(0, count, group):
                 several = min(group, count - line)
                 while filled < (line + several - 1) * stride + kernel:
                     to = filled % ring * wide * channels
-                    _fill_line(images[image], width, row + filled, column, exponent, part, to, wide)
+                    _fill_line(images[image], width, row + filled, column, factors, part, to, wide)
                     filled += 1
                 first = (image * out_height + top + line) * out_width + left
                 for panel in range(share * panels // shares, (share + 1) * panels // shares):

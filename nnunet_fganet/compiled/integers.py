@@ -1,13 +1,15 @@
-"""Numbers of float16 as 16-bit integers of two bytes, 64 at a time, in compiled loops.
+"""Numbers of float16 or float32 as 16-bit integers of two bytes, 64 at a time, in compiled loops.
 
 Arrays of float16 hold the bits, as signed integers (:mod:`.half`). Processors with AVX512-FP16 compute with 32 numbers
 of float16 at once; for others LLVM widens them.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -16,23 +18,27 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled
 from nnunet_fganet.compiled.half import widen
-from nnunet_fganet.compiled.lanes import BYTE_ROWS, FLOAT16_ROWS, address, broadcast
+from nnunet_fganet.compiled.lanes import BYTE_ROWS, FLOAT16_ROWS, ROWS, VECTOR, address, broadcast
 
 NUMBERS_AT_A_TIME = 64
 LARGEST = 127 * 256 + 127  # of the integers: both of their bytes are signed
-_HALF = NUMBERS_AT_A_TIME // 2  # of them, in a register
-_HALVES, _SHORTS = ir.VectorType(ir.HalfType(), _HALF), ir.VectorType(ir.IntType(16), _HALF)
+_LARGEST_EXPONENT = 15  # of float16, and of the integers
+_SMALLEST = np.float32(2.0**-100)  # of what float32 numbers up to it can be scaled by
+_SHORTS = ir.VectorType(ir.IntType(16), NUMBERS_AT_A_TIME // 2)
 _BYTES = ir.VectorType(ir.IntType(8), NUMBERS_AT_A_TIME)
-_MAGNITUDE = 0x7FFF  # the bits of a float16 number without its sign, which are in the order of the magnitudes
-_LARGEST_EXPONENT = 15  # of float16
+# What a register holds of the numbers of an array, the same as bits, and bytes of one.
+_REGISTERS = {
+    FLOAT16_ROWS: (ir.VectorType(ir.HalfType(), _SHORTS.count), _SHORTS, 2),
+    ROWS: (VECTOR, ir.VectorType(ir.IntType(32), VECTOR.count), 4),
+}
 Array = NDArray[Any]
 
 
 @compiled
 def largest_magnitude(image: Array, top: int, bottom: int, start: int, stop: int, found: Array) -> Any:
-    """Largest absolute value, float32, of columns of some rows of float16; NaN where one of them is.
+    """Largest absolute value, float32, of columns of some rows; NaN where one of them is.
 
-    ``found`` ``(1, 64)``, int16, is for what is found on the way.
+    ``found`` ``(1, 64)``, of the kind of ``image``, is for what is found on the way.
     """
     found[:] = 0
     tail = stop - (stop - start) % NUMBERS_AT_A_TIME
@@ -40,27 +46,41 @@ def largest_magnitude(image: Array, top: int, bottom: int, start: int, stop: int
         for x in range(start, tail, NUMBERS_AT_A_TIME):
             _raise_magnitudes(image, i, x, found)
         for x in range(tail, stop):
-            found[0, 0] = max(found[0, 0], image[i, x] & np.int16(_MAGNITUDE))
-    return widen(found.max())
+            _raise_magnitude(image, i, x, found)
+    return widen(found.max())  # the bits of numbers above zero are in the order of the numbers
 
 
 @compiled
-def exponent_of_integers(largest: Any) -> int:
-    """Power of two by which numbers up to ``largest`` become integers up to :data:`LARGEST`, between -2 and 30."""
+def factors_of_float16(largest: Any) -> tuple[Any, Any, Any]:
+    """Two factors by which numbers up to ``largest`` become integers up to :data:`LARGEST`, and what 1 stands for then.
+
+    Powers of two, between 2 ** -2 and 2 ** 30 together, so that nothing is rounded before it is an integer; each is a
+    number of float16.
+    """
     fraction, exponent = math.frexp(largest)
     fits = fraction * 2**_LARGEST_EXPONENT <= LARGEST
-    return min(_LARGEST_EXPONENT - exponent - (0 if fits else 1), 2 * _LARGEST_EXPONENT)
+    power = min(_LARGEST_EXPONENT - exponent - (0 if fits else 1), 2 * _LARGEST_EXPONENT)
+    first, second = math.ldexp(1.0, min(power, _LARGEST_EXPONENT)), math.ldexp(1.0, max(power - _LARGEST_EXPONENT, 0))
+    return np.float32(first), np.float32(second), np.float32(math.ldexp(1.0, -power))
 
 
 @compiled
-def write_integers(image: Array, row: int, start: int, stop: int, exponent: int, out: Array, to: int) -> None:
-    """Round columns of a row of float16, times a power of two, to integers of two bytes.
+def factors_of_float32(largest: Any) -> tuple[Any, Any, Any]:
+    """The same for numbers of float32, of which the largest becomes :data:`LARGEST`; the second factor is 1."""
+    largest = max(largest, _SMALLEST)
+    return np.float32(LARGEST) / largest, np.float32(1), largest / np.float32(LARGEST)
+
+
+FACTORS = {torch.float16: factors_of_float16, torch.float32: factors_of_float32}
+
+
+@compiled
+def write_integers(image: Array, row: int, start: int, stop: int, first: Any, second: Any, out: Array, to: int) -> None:
+    """Round columns of a row, times two factors, to integers of two bytes.
 
     ``out`` ``(2, numbers)``, int8: high bytes and low ones, written from ``to`` on. An integer is ``256 * high + low``
-    with ``low`` between -128 and 127.
+    with ``low`` between -128 and 127. The factors are of :data:`FACTORS`.
     """
-    first = np.float32(math.ldexp(1.0, min(exponent, _LARGEST_EXPONENT)))
-    second = np.float32(math.ldexp(1.0, max(exponent - _LARGEST_EXPONENT, 0)))
     tail = stop - (stop - start) % NUMBERS_AT_A_TIME
     for x in range(start, tail, NUMBERS_AT_A_TIME):
         _write_bytes(image, row, x, first, second, out, to + x - start)
@@ -76,48 +96,56 @@ def high_and_low(number: Any) -> tuple[Any, Any]:
     return np.int8(raised >> 8), np.int8((raised & np.int32(255)) - np.int32(128))
 
 
-@intrinsic
-def _raise_magnitudes(typing_context: Any, image: Any, row: Any, column: Any, found: Any) -> Any:
-    """Keep the larger ones of 64 numbers of ``found`` and the magnitudes of 64 of a row."""
-    if not image == found == FLOAT16_ROWS:
-        return None  # Numba says that it has no such function
+def _raising(count: int) -> Callable[..., Any]:
+    def intrinsic_of(typing_context: Any, image: Any, row: Any, column: Any, found: Any) -> Any:
+        if image not in _REGISTERS or image != found:
+            return None  # Numba says that it has no such function
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        image, row, column, found = values
-        nothing = column.type(0)
-        given = _load_pair(context, builder, (image, row, column), _SHORTS)
-        places = _pair_places(context, builder, (found, nothing, nothing), _SHORTS)
-        for number, place in zip(given, places, strict=True):
-            magnitude, before = builder.and_(number, _each(_SHORTS, _MAGNITUDE)), builder.load(place, align=2)
-            is_larger = builder.icmp_signed(">", magnitude, before)
-            builder.store(builder.select(is_larger, magnitude, before), place, align=2)
-        return context.get_dummy_value()
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            image_, row, column, found_ = values
+            _, bits, size = _REGISTERS[image]
+            bits = ir.VectorType(bits.element, min(count, bits.count))
+            without_sign = _each(bits, 2 ** (8 * size - 1) - 1)
+            nothing = column.type(0)
+            given = _places(context, builder, image, (image_, row, column), bits, count)
+            kept = _places(context, builder, image, (found_, nothing, nothing), bits, count)
+            for number, place in zip(given, kept, strict=True):
+                magnitude = builder.and_(builder.load(number, align=size), without_sign)
+                before = builder.load(place, align=size)
+                is_larger = builder.icmp_signed(">", magnitude, before)
+                builder.store(builder.select(is_larger, magnitude, before), place, align=size)
+            return context.get_dummy_value()
 
-    return types.void(image, types.intp, types.intp, found), generate
+        return types.void(image, types.intp, types.intp, found), generate
+
+    return intrinsic_of
+
+
+# Keep the larger ones of numbers of ``found`` and the magnitudes of as many numbers of a row.
+_raise_magnitudes, _raise_magnitude = (intrinsic(_raising(count)) for count in (NUMBERS_AT_A_TIME, 1))
 
 
 @intrinsic
 def _write_bytes(
     typing_context: Any, image: Any, row: Any, column: Any, first: Any, second: Any, out: Any, to: Any
 ) -> Any:
-    """See :func:`write_integers`: 64 numbers, times two factors, each of which float16 can hold."""
-    if image != FLOAT16_ROWS or out != BYTE_ROWS:
+    """See :func:`write_integers`: 64 numbers, times two factors."""
+    if image not in _REGISTERS or out != BYTE_ROWS:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        image, row, column, first, second, out, to = values
-        kind = ir.FunctionType(_HALVES, [_HALVES])
-        round_ = cgutils.get_or_insert_function(builder.module, kind, f"llvm.rint.v{_HALF}f16")
-        low, high = [], []
-        for numbers in _load_pair(context, builder, (image, row, column), _HALVES):
-            for factor in (first, second):
-                numbers = builder.fmul(numbers, broadcast(builder, builder.fptrunc(factor, ir.HalfType()), _HALF))
-            integers = builder.fptosi(builder.call(round_, [numbers]), _SHORTS)
-            low.append(builder.bitcast(integers, _BYTES))
-            high.append(builder.bitcast(builder.add(integers, _each(_SHORTS, 128)), _BYTES))
+        image_, row, column, first, second, out, to = values
+        numbers, _, size = _REGISTERS[image]
+        places = _places(context, builder, image, (image_, row, column), numbers, NUMBERS_AT_A_TIME)
+        integers = [_integers(builder, builder.load(each, align=size), (first, second)) for each in places]
+        if len(integers) > 2:
+            order = _each(ir.VectorType(ir.IntType(32), _SHORTS.count), range(_SHORTS.count))
+            pairs = zip(integers[::2], integers[1::2], strict=True)
+            integers = [builder.shuffle_vector(*pair, order) for pair in pairs]
+        low = [builder.bitcast(each, _BYTES) for each in integers]
+        high = [builder.bitcast(builder.add(each, _each(_SHORTS, 128)), _BYTES) for each in integers]
         for line, pair, byte in ((0, high, 1), (1, low, 0)):  # the low byte of an integer is that of its remainder
-            numbers = list(range(byte, 2 * NUMBERS_AT_A_TIME, 2))
-            order = ir.Constant(ir.VectorType(ir.IntType(32), NUMBERS_AT_A_TIME), numbers)
+            order = _each(ir.VectorType(ir.IntType(32), _BYTES.count), range(byte, 2 * NUMBERS_AT_A_TIME, 2))
             place = address(context, builder, out, to.type(line), to, NUMBERS_AT_A_TIME, BYTE_ROWS)
             builder.store(builder.shuffle_vector(*pair, order), builder.bitcast(place, _BYTES.as_pointer()), align=1)
         return context.get_dummy_value()
@@ -126,17 +154,28 @@ def _write_bytes(
     return types.void(image, *given, out, types.intp), generate
 
 
-def _load_pair(context: Any, builder: Any, place: Any, vector: Any) -> list[Any]:
-    return [builder.load(each, align=2) for each in _pair_places(context, builder, place, vector)]
+def _integers(builder: Any, numbers: Any, factors: tuple[Any, Any]) -> Any:
+    """Numbers of a register, times two factors, rounded to 16 bits."""
+    kind = numbers.type
+    for factor in factors[:1] if kind == VECTOR else factors:
+        factor = builder.fptrunc(factor, kind.element) if kind != VECTOR else factor
+        numbers = builder.fmul(numbers, broadcast(builder, factor, kind.count))
+    name = f"llvm.rint.v{kind.count}{'f32' if kind == VECTOR else 'f16'}"
+    round_ = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
+    rounded = builder.call(round_, [numbers])
+    if kind == VECTOR:  # by way of 32 bits, which processors have an instruction for
+        integers = builder.fptosi(rounded, ir.VectorType(ir.IntType(32), kind.count))
+        return builder.trunc(integers, ir.VectorType(_SHORTS.element, kind.count))
+    return builder.fptosi(rounded, _SHORTS)
 
 
-def _pair_places(context: Any, builder: Any, place: Any, vector: Any) -> list[Any]:
-    """Addresses of the two halves of 64 numbers of an array."""
+def _places(context: Any, builder: Any, kind: Any, place: Any, vector: Any, count: int) -> list[Any]:
+    """Addresses of ``count`` numbers of an array, a vector each."""
     array, row, column = place
-    columns = column, builder.add(column, column.type(_HALF))
-    places = [address(context, builder, array, row, each, _HALF, FLOAT16_ROWS) for each in columns]
+    columns = [builder.add(column, column.type(first)) for first in range(0, count, vector.count)]
+    places = [address(context, builder, array, row, each, vector.count, kind) for each in columns]
     return [builder.bitcast(each, vector.as_pointer()) for each in places]
 
 
-def _each(vector: Any, number: int) -> Any:
-    return ir.Constant(vector, [number] * vector.count)
+def _each(vector: Any, numbers: int | range) -> Any:
+    return ir.Constant(vector, [numbers] * vector.count if isinstance(numbers, int) else list(numbers))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torchvision.ops import deform_conv2d as torchvision_deform_conv2d
 
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.network.deform_gather import (
@@ -38,13 +37,15 @@ def _torchvision(
     bias: torch.Tensor | None,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
+    from torchvision import ops  # takes a while, and nnU-Net's processes do without on CPUs
+
     # In half precision the CPU kernel does not exist, and the GPU's places samples in it: in steps of
     # a quarter of a pixel at column 300.
     compute = torch.promote_types(x.dtype, torch.float32)
     tensors = [each if each is None else each.to(compute) for each in (x, offset, weight, bias, mask)]
     x_, offset_, weight_, bias_, mask_ = tensors
     padding = int(weight.shape[-1]) // 2  # a number even where a graph is recorded
-    return torchvision_deform_conv2d(x_, offset_, weight_, bias_, padding=padding, mask=mask_).to(x.dtype)
+    return ops.deform_conv2d(x_, offset_, weight_, bias_, padding=padding, mask=mask_).to(x.dtype)
 
 
 def _triton_supports(device: str, dtype: torch.dtype) -> bool:

@@ -43,12 +43,14 @@ def largest_error(found, right):
     kernel=st.sampled_from([1, 3, 5]),
     stride=st.integers(1, 2),
     slope=st.sampled_from([0, 0.01, 1]),
+    given=DTYPES,
     dtype=DTYPES,
 )
 def test_agrees_with_torch_in_double_precision(
-    seed, batch, channels, out_channels, height, width, kernel, stride, slope, dtype
+    seed, batch, channels, out_channels, height, width, kernel, stride, slope, given, dtype
 ):
     rows, weight, bias = tensors(seed, batch, channels, out_channels, height, width, kernel)
+    rows = rows.to(given)
     found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, slope, dtype)
     right = expected(rows, weight, bias, stride, slope)
     assert found.shape == right.shape and found.dtype == dtype
@@ -136,7 +138,7 @@ def test_torch_accepts_the_operator():
     ("change", "message"),
     [
         ({"rows": torch.rand(1, 5, 4, 16).half().permute(0, 2, 1, 3)}, "rows must be"),
-        ({"rows": torch.rand(1, 4, 5, 16)}, "rows must be contiguous torch.float16"),
+        ({"rows": torch.rand(1, 4, 5, 16).bfloat16()}, "rows must be float16 or float32, not torch.bfloat16"),
         ({"rows": torch.rand(1, 4, 5, 40).half()}, "weight must be"),
         ({"bias": torch.rand(17)}, "weight must be"),
         ({"scale": torch.rand(15)}, "scale must be"),

@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network import conv as convolutions
 from nnunet_fganet.network.conv import Conv2d
@@ -38,7 +39,8 @@ WITH_MATRIX_UNITS = {"avx512_bf16": True, "amx_bf16": True}
 
 @pytest.fixture
 def units(monkeypatch):
-    """A function that makes the CPU one with these capabilities."""
+    """A function that makes the CPU one with these capabilities, but without units for integers."""
+    monkeypatch.setattr(convolutions, "has_matrix_units", lambda: False)
     return lambda capabilities: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
 
 
@@ -145,6 +147,48 @@ def test_bfloat16_rounds_gradients_only(kind, capabilities, units):
     assert_near(found[1:], expected[1:], 1e-2)
 
 
+BY_INTEGERS = {
+    "large": (dict(in_channels=40, out_channels=21, kernel_size=3, padding=1), (2, 34, 30)),
+    "small image": (dict(in_channels=130, out_channels=16, kernel_size=3, padding=1), (3, 2, 3)),
+    "without bias": (dict(in_channels=16, out_channels=70, kernel_size=3, padding=1, bias=False), (2, 9, 17)),
+    "stride 2": (dict(in_channels=16, out_channels=32, kernel_size=3, padding=1, stride=2), (2, 10, 17)),
+    "1 x 1": (dict(in_channels=128, out_channels=144, kernel_size=1), (2, 9, 8)),
+}
+NOT_BY_INTEGERS = {
+    **{kind: KINDS[kind] for kind in ("few channels in", "few channels out", "depthwise", "1 x 1")},
+    "other strides": ({**LARGE[0], "stride": (1, 2)}, LARGE[1]),
+    "5 x 5": ({**LARGE[0], "kernel_size": 5, "padding": 2}, LARGE[1]),
+    "sums too large for 32 bits": (dict(in_channels=66_100, out_channels=128, kernel_size=1), (1, 1, 1)),
+    **UNUSUAL,
+}
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("kind", BY_INTEGERS)
+def test_matrix_units_round_a_tenth_of_what_bfloat16_does(kind, layout, monkeypatch):
+    conv, x = make(*BY_INTEGERS[kind], layout=layout)
+    used = []
+    convolve = convolutions.fixed_point_conv2d
+    monkeypatch.setattr(convolutions, "fixed_point_conv2d", lambda *given: used.append(1) or convolve(*given))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, rounded = computed(conv, x), nn.Conv2d.forward(conv, x)
+    expected = computed(conv, x, exact=True)
+    assert len(used) == 1
+    assert {each.dtype for each in found} == {torch.float32}
+    assert 10 * (found[0] - expected[0]).norm() < (rounded - expected[0]).norm()
+    assert_near(found[1:], expected[1:], 1e-2)
+
+
+@pytest.mark.parametrize("kind", NOT_BY_INTEGERS)
+def test_what_integers_do_not_compute_or_not_faster(kind, monkeypatch):
+    monkeypatch.setattr(convolutions, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(convolutions, "fixed_point_conv2d", None)
+    conv, x = make(*NOT_BY_INTEGERS[kind])
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x)
+
+
 @pytest.mark.parametrize(
     "change", [{"padding_mode": "reflect"}, {"padding": "same"}, {"padding": 0}, {"padding": 2, "dilation": 2}]
 )
@@ -170,7 +214,7 @@ def test_only_gradients_that_are_wanted_are_computed(calls):
     assert calls == [ALL[0], ALL[2]]
     with torch.no_grad():
         assert not conv(x).requires_grad
-    way = convolutions._Way(conv, False, False, torch.bfloat16)
+    way = convolutions._Way(conv, False, False, False, torch.bfloat16)
     for each in ((True, False), (False, True)):
         gradients = way.gradients(torch.randn(2, 21, 34, 30), x, conv.weight.detach(), each)
         assert [gradient is not None for gradient in gradients] == list(each)

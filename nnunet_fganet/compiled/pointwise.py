@@ -3,7 +3,6 @@
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray
@@ -32,21 +31,6 @@ def gate_by_sigmoid(values: torch.Tensor, gate: torch.Tensor) -> None:
     run_parts(_gate_loop(values.dtype), -(-size // _NUMBERS), size, values.data_ptr(), gate.data_ptr())
 
 
-def rounded_to_float16(numbers: torch.Tensor) -> torch.Tensor:
-    """Numbers, contiguous and float32, in float16; what is too large for it becomes its largest number.
-
-    Raises
-    ------
-    ValueError
-        What is given is of another kind.
-    """
-    check_array("numbers", numbers, torch.float32, *numbers.shape)
-    out = numbers.new_empty(numbers.shape, dtype=torch.float16)
-    size = numbers.numel()
-    run_parts(_rounding_loop(), -(-size // _NUMBERS), size, numbers.data_ptr(), out.data_ptr())
-    return out
-
-
 def max_pool2(rows: torch.Tensor) -> torch.Tensor:
     """Largest of each 2 x 2 pixels; NaN where one of them is.
 
@@ -73,29 +57,6 @@ def max_pool2(rows: torch.Tensor) -> torch.Tensor:
     given = (batch * height // 2, width // 2, channels)
     run_parts(_pool_loop(rows.dtype), given[0], *given, rows.data_ptr(), out.data_ptr())
     return out
-
-
-@cache
-def _rounding_loop() -> Any:
-    """Compile the loop over portions of all numbers."""
-
-    @loop("float16")
-    def round_portions(data: Any) -> None:
-        a = arguments(data, 3)
-        size = a[0]
-        numbers, out = carray(pointer(a[1]), (1, size), np.float32), carray(pointer(a[2]), (1, size), np.int16)
-        part = next_part(data)
-        while part < parts(data):
-            first, last = part * _NUMBERS, min((part + 1) * _NUMBERS, size)
-            tail = last - (last - first) % LANES
-            for x in range(first, tail, LANES):
-                store(out, 0, x, load(numbers, 0, x))
-            for x in range(tail, last):
-                out[0, x] = narrow(numbers[0, x], out[0, x])
-            finish_part(data)
-            part = next_part(data)
-
-    return round_portions
 
 
 @cache

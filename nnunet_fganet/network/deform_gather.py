@@ -15,7 +15,6 @@ from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_rows, sampled_columns, sampled_columns_gradients
-from nnunet_fganet.compiled.pointwise import rounded_to_float16
 from nnunet_fganet.compiled.sampling import DTYPES, sample_columns
 
 CORNERS = 4
@@ -59,9 +58,8 @@ def deform_conv2d_float32_forward(
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, only the backward pass in bfloat16.
 
-    With matrix units images and samples are rounded to float16, for which they must not be much smaller than 1 and are
-    clipped to 65504 (SDA's are normalised), and products are those of 16-bit integers; what is NaN in an image or an
-    offset then makes NaN of up to 128 neighbouring pixels.
+    With matrix units products are those of 16-bit integers; what is NaN or infinite in a sample then makes NaN of up to
+    128 neighbouring pixels.
 
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
@@ -115,11 +113,10 @@ def _product_of_integers(
     matrix: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    """Samples in float16 times a :func:`weight_matrix` as 16-bit integers, block by block; float32."""
+    """Samples times a :func:`weight_matrix`, both as 16-bit integers, block by block; float32."""
     tiles, scale = fixed_point_weight(matrix[:, :, None, None])
-    rows = rounded_to_float16(rows)
     columns = rows.new_empty(min(BLOCK, len(rows)), offset.shape[1], rows.shape[1])
-    out = rows.new_empty(len(rows), len(bias), dtype=torch.float32)
+    out = rows.new_empty(len(rows), len(bias))
     for first in range(0, len(rows), BLOCK):
         block = columns[: len(rows) - first]
         sample_columns(rows, offset, mask, size, first, block)

@@ -5,33 +5,10 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from nnunet_fganet.compiled.operators import gate_by_sigmoid_rows, max_pool2_rows
-from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2, rounded_to_float16
+from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 
 DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 9), st.integers(1, 40))
-
-
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), shape=SHAPES)
-def test_float16_is_rounded_as_torch_rounds_it(seed, shape):
-    torch.manual_seed(seed)
-    numbers = torch.randn(shape) * 10.0 ** torch.randint(-9, 4, shape)
-    found = rounded_to_float16(numbers)
-    assert found.shape == numbers.shape and torch.equal(found, numbers.half())
-
-
-def test_what_float16_does_not_hold_becomes_its_largest_number():
-    numbers = torch.randn(3, 50, 40, 17)
-    assert torch.equal(rounded_to_float16(numbers), numbers.half())  # many parts
-    unusual = torch.tensor([1e9, -1e9, 65520.0, float("inf"), -float("inf"), float("nan"), -0.0])
-    largest = torch.finfo(torch.float16).max
-    expected = torch.tensor([largest, -largest, largest, largest, -largest, float("nan"), -0.0]).half()
-    for times in (1, 16):
-        found = rounded_to_float16(unusual.repeat(times))
-        torch.testing.assert_close(found, expected.repeat(times), equal_nan=True, rtol=0, atol=0)
-    for wrong in (numbers.permute(0, 3, 1, 2), numbers.double()):
-        with pytest.raises(ValueError, match="numbers must be contiguous"):
-            rounded_to_float16(wrong)
 
 
 @settings(max_examples=30, deadline=None)

@@ -85,7 +85,6 @@ from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
-from nnunet_fganet.compiled.pointwise import rounded_to_float16
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
@@ -109,12 +108,13 @@ for size in (1, 2, 3, 4, 5, 9):
     few_rows, many = torch.rand(2, size, size + 1, 3), torch.rand(2, size, size + 1, 40)
     conv2d_from_few(few_rows, torch.rand(3, 3, 3, 20), torch.rand(20), 0.01, torch.float16)
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
-    fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), rounded_to_float16(many)
+    fixed_point_weight(torch.rand(size, 7 * size, 3, 3))
     shift_norm_gelu(many, torch.tensor(DIRECTIONS)), gate(many, many)
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
-            fixed_point_conv2d(many.half(), *tiles, torch.rand(out_channels), stride, 0.01, torch.float16)
+            for given in (many, many.half()):
+                fixed_point_conv2d(given, *tiles, torch.rand(out_channels), stride, 0.01, torch.float16)
     gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}

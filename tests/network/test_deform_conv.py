@@ -185,7 +185,8 @@ def test_products_of_integers_of_unusual_images(value):
     found = deform_gather.deform_conv2d_float32_forward(*given, None)
     reads = found[0, :, 2:5, 3:6]
     if value == value:
-        assert found.isfinite().all() and reads.abs().amax() > 1e3  # clipped
+        expected = deform_conv2d(*given, backend="torchvision")
+        assert (found - expected).abs().max() < 4e-4 * expected.abs().max()
     else:
         assert reads.isnan().all() and found[0, :, 20:].isfinite().all()
 

@@ -1,13 +1,16 @@
-"""Dropout whose masks do not cost more than the convolutions that they follow."""
+"""Dropout that does not cost more than the convolutions that it follows."""
+
+from typing import Any
 
 import torch
 from torch import nn
 
-_LEVELS = 2**16
+from nnunet_fganet.compiled.dropout import LEVELS, drop
+from nnunet_fganet.network.norm import has_channels_last
 
 
 class Dropout(nn.Dropout):
-    """``torch.nn.Dropout``; on the CPU four masks' entries are drawn from each 64-bit random number.
+    """``torch.nn.Dropout``; in float32 on a CPU without a mask that is drawn, kept and multiplied by.
 
     torch draws one number an entry, in one thread, which was an eighth of a training step. The
     probability is rounded to a multiple of 2^-16, and the kept values are scaled by exactly it.
@@ -20,18 +23,31 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape to the same."""
-        dropped = round(self.p * _LEVELS)
-        fast = self.training and x.device.type == "cpu" and not self.inplace and not torch.compiler.is_compiling()
-        if not fast or not 0 < dropped < _LEVELS:
+        dropped = round(self.p * LEVELS)
+        usual = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype == torch.float32
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if not (self.training and usual and 0 < dropped < LEVELS) or self.inplace or recorded:
             return super().forward(x)
-        return x * _kept_entries(x, dropped) * (_LEVELS / (_LEVELS - dropped))
+        return _Drop.apply(x, int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)), dropped)
 
 
-def _kept_entries(x: torch.Tensor, dropped: int) -> torch.Tensor:
-    """Draw which entries stay, laid out in memory as ``x`` is; ``dropped`` of 2^16 go."""
-    numbers = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
-    kept = numbers.view(torch.int16)[: x.numel()] >= dropped - _LEVELS // 2
-    if x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last):
-        batch, channels, height, width = x.shape
-        return kept.view(batch, height, width, channels).permute(0, 3, 1, 2)
-    return kept.view(x.shape)
+class _Drop(torch.autograd.Function):
+    """Linear in its input; the gradient draws the same numbers again."""
+
+    @staticmethod
+    def forward(x: torch.Tensor, seed: int, dropped: int) -> torch.Tensor:
+        # Entries are counted in the order in which they lie in memory. Detached, for autograd forbids to write into a
+        # view that one of its functions returns.
+        if x.dim() == 4 and has_channels_last(x):
+            return drop(x.permute(0, 2, 3, 1), seed, dropped).permute(0, 3, 1, 2).detach()
+        return drop(x.contiguous(), seed, dropped)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        x, ctx.seed, ctx.dropped = inputs
+        ctx.layout = torch.channels_last if x.dim() == 4 and has_channels_last(x) else torch.contiguous_format
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        gradient = gradient.contiguous(memory_format=ctx.layout)
+        return _Drop.apply(gradient, ctx.seed, ctx.dropped), None, None

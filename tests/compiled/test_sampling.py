@@ -82,6 +82,7 @@ from nnunet_fganet.network.deform_conv import deform_conv2d
 from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
 from nnunet_fganet.compiled.bilateral import gate_and_add
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
+from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
@@ -108,7 +109,7 @@ for size in (1, 2, 3, 4, 5, 9):
     few_rows, many = torch.rand(2, size, size + 1, 3), torch.rand(2, size, size + 1, 40)
     conv2d_from_few(few_rows, torch.rand(3, 3, 3, 20), torch.rand(20), 0.01, torch.float16)
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
-    fixed_point_weight(torch.rand(size, 7 * size, 3, 3))
+    fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
     shift_norm_gelu(many, torch.tensor(DIRECTIONS)), gate(many, many)
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.network.dropout import Dropout
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -27,11 +28,64 @@ def test_entries_are_independent():
         assert abs(float(torch.corrcoef(torch.stack((kept[:-distance], kept[distance:])))[0, 1])) < 5 / 512
 
 
-def test_gradient_passes_where_values_do():
-    x = torch.randn(1, 4, 9, 7, requires_grad=True)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("gradient_layout", LAYOUTS)
+def test_gradient_passes_where_values_do(layout, gradient_layout):
+    x = torch.randn(2, 40, 29, 17).contiguous(memory_format=LAYOUTS[layout]).requires_grad_()
     y = Dropout(0.3).train()(x)
-    y.sum().backward()
-    torch.testing.assert_close(x.grad, y.detach() / x.detach())
+    given = torch.randn(x.shape).contiguous(memory_format=LAYOUTS[gradient_layout])
+    y.backward(given)
+    torch.testing.assert_close(x.grad, given * y.detach() / x.detach())
+
+
+def test_second_gradients():
+    x = torch.randn(2, 3, 8, 8, requires_grad=True)
+    y = Dropout(0.3).train()(x)
+    (gradient,) = torch.autograd.grad(y.square().sum(), x, create_graph=True)
+    gradient.sum().backward()
+    kept = (y.detach() != 0).float()
+    torch.testing.assert_close(x.grad, 2 * kept / 0.7**2, rtol=1e-3, atol=1e-6)
+
+
+def test_what_comes_out_may_be_written_into():
+    """By the LeakyReLU that follows."""
+    x = torch.randn(2, 16, 8, 8).contiguous(memory_format=torch.channels_last).requires_grad_()
+    torch.nn.functional.leaky_relu_(Dropout(0.3).train()(x), 0.01).sum().backward()
+    assert x.grad.isfinite().all()
+
+
+def test_the_mask_does_not_depend_on_threads():
+    x, dropout, results = torch.ones(3, 20, 65, 43), Dropout(0.2).train(), []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            torch.manual_seed(0)
+            results.append(dropout(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_levels_are_equally_likely():
+    """Four entries share a number: each in its place, and each part of an image."""
+    torch.manual_seed(1)
+    kept = (Dropout(0.2).train()(torch.ones(8, 2**15)) > 0).double()
+    deviation = (0.2 * 0.8) ** 0.5
+    for share in (kept.view(-1, 4).mean(0), kept.mean(1)):
+        assert ((share - 0.8).abs() < 5 * deviation / (kept.numel() / len(share)) ** 0.5).all()
+
+
+def test_masks_of_two_calls_are_independent():
+    torch.manual_seed(0)
+    dropout, x = Dropout(0.5).train(), torch.ones(2**18)
+    pair = torch.stack((dropout(x), dropout(x)))
+    assert abs(float(torch.corrcoef(pair)[0, 1])) < 5 / 2**9
+
+
+def test_numbers_in_another_order_are_refused():
+    with pytest.raises(ValueError, match="numbers must be contiguous"):
+        drop(torch.rand(3, 4).t(), 0, 100)
 
 
 def test_same_seed_same_mask():

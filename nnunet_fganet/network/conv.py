@@ -7,10 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
-from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.lanes import LANES
-from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import winograd_conv2d_rows
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
@@ -21,18 +18,15 @@ from nnunet_fganet.precision import cpu_may_have_matrix_units
 # In fewer tiles than these, transforming the weights, anew in each step, costs more than Winograd's convolution saves
 # against float32; and against the dot products of bfloat16.
 _FEWEST_TILES, _FEWEST_AGAINST_DOT_PRODUCTS = 128, 512
-# With fewer channels making integers of an image costs more than multiplying it by a 1 x 1 kernel.
-_FEWEST_CHANNELS_OF_INTEGERS = {1: 128, 3: LANES}
 
 
 class Conv2d(nn.Conv2d):
     """``torch.nn.Conv2d``, but for training on a CPU, outside of ``torch.compile``.
 
     * In float32, large images go through Winograd's convolution, forward and backward.
-    * Under an autocast to bfloat16 the forward pass is in float32 all the same or, with matrix units, by products of
-      16-bit integers, which round a tenth as much or less; and the backward pass in bfloat16 (where Winograd's
-      convolution is not faster). What a forward pass rounds turns the gradients of a trained network, in bfloat16 some
-      by 20 degrees; what the backward pass rounds hardly does (docs/performance.md).
+    * Under an autocast to bfloat16 the forward pass is in float32 all the same, and the backward pass in bfloat16
+      (where Winograd's convolution is not faster). What a forward pass rounds turns the gradients of a trained network,
+      some by 20 degrees; what the backward pass rounds hardly does (docs/performance.md).
 
     Second gradients, and tensors that are more than their memory (subclasses), are torch's.
     """
@@ -57,9 +51,8 @@ class Conv2d(nn.Conv2d):
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             quicker_back = tiles >= _FEWEST_AGAINST_DOT_PRODUCTS and not cpu_may_have_matrix_units()
-            by_integers = _suits_integers(self)
-            return _Way(self, by_integers, quicker, quicker_back, dtype) if dtype == torch.bfloat16 else None
-        return _Way(self, False, True, True, torch.float32) if quicker and x.dtype == torch.float32 else None
+            return _Way(self, quicker, quicker_back, dtype) if dtype == torch.bfloat16 else None
+        return _Way(self, True, True, torch.float32) if quicker and x.dtype == torch.float32 else None
 
 
 def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
@@ -67,17 +60,6 @@ def suits_winograd(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     plain = conv.kernel_size == (3, 3) and conv.stride == conv.dilation == conv.padding == (1, 1) and conv.groups == 1
     wide = min(conv.in_channels, conv.out_channels) >= LANES
     return plain and wide and dtype == torch.float32 and conv.weight.device.type == "cpu"
-
-
-def _suits_integers(conv: nn.Conv2d) -> bool:
-    """Whether this processor's convolutions of 16-bit integers compute this one, in less time than others."""
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    same = conv.kernel_size == (kernel, kernel) and conv.padding == (kernel // 2, kernel // 2)
-    plain = conv.dilation == (1, 1) and conv.stride == (stride, stride) and conv.groups == 1
-    if not (same and plain and kernel in _FEWEST_CHANNELS_OF_INTEGERS and has_matrix_units()):
-        return False
-    wide = min(conv.in_channels, conv.out_channels) >= _FEWEST_CHANNELS_OF_INTEGERS[kernel]
-    return wide and kernel**2 * conv.in_channels <= MOST_PRODUCTS
 
 
 def convolve_by_winograd(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, slope: float = 1.0) -> torch.Tensor:
@@ -112,36 +94,25 @@ class _Way:
     ----------
     conv
         What it is a convolution of; its weights are not read from it.
-    forward_by_integers
-        Whether products of 16-bit integers compute its output.
     forward_by_winograd, backward_by_winograd
-        Whether Winograd's convolution does otherwise, in float32 always.
+        Whether Winograd's convolution computes it, in float32 always.
     gradient_dtype
         Of the gradients otherwise.
     """
 
     conv: nn.Conv2d
-    forward_by_integers: bool
     forward_by_winograd: bool
     backward_by_winograd: bool
     gradient_dtype: torch.dtype
 
     def output(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """``(batch, out_channels, height, width)``, float32."""
-        # Our loops' results are detached, for autograd forbids to write into a view that one of its functions returns.
-        if self.forward_by_integers:
-            return self._output_by_integers(x, weight, bias).detach()
         if self.forward_by_winograd:
             bias = weight.new_zeros(len(weight)) if bias is None else bias
+            # Detached, for autograd forbids to write into a view that one of its functions returns.
             return convolve_by_winograd(x, transformed_weight(weight), bias).detach()
         conv = self.conv
         return functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-
-    def _output_by_integers(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
-        rows = x.permute(0, 2, 3, 1).contiguous()
-        given = rows, *fixed_point_weight(weight), bias, self.conv.stride[0], 1.0, torch.float32
-        return fixed_point_conv2d(*given).permute(0, 3, 1, 2)
 
     def gradients(
         self, gradient: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, wanted: tuple[bool, bool]

@@ -21,9 +21,10 @@ def make_sgd(
     than that of others (of a frozen encoder). With a gradient scaler, which only GPUs have here, it would keep momentum
     that nobody has written where the first step overflows.
     """
-    if device.type != "cpu":
-        return torch.optim.SGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
-    return _OnePassSGD(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=momentum > 0)
+    fused = device.type == "cpu"
+    kind = _OnePassSGD if fused else torch.optim.SGD
+    nesterov = momentum > 0
+    return kind(parameters, learning_rate, momentum, weight_decay=weight_decay, nesterov=nesterov, fused=fused or None)
 
 
 class _OnePassSGD(torch.optim.SGD):

@@ -23,6 +23,7 @@ def test_the_update_is_that_of_plain_sgd(momentum):
     ours, theirs = weights(), weights()
     fused = make_sgd(ours, CPU, 0.1, momentum, 1e-2)
     plain = torch.optim.SGD(theirs, 0.1, momentum, weight_decay=1e-2, nesterov=momentum > 0)
+    assert fused.param_groups[0]["fused"]
     for seed in range(4):
         # The second weight joins later, as that of an encoder that is frozen at first.
         step(fused, ours[: 1 if seed < 2 else 2], seed)

@@ -159,11 +159,16 @@ def _is_exporting() -> bool:
 
 
 class DeformConv2d(nn.Module):
-    """Deformable k x k convolution; parameters as in ``torchvision.ops.DeformConv2d``."""
+    """Deformable k x k convolution; parameters as in ``torchvision.ops.DeformConv2d``.
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = AUTO) -> None:
+    ``by_integers``: a training on a CPU in bfloat16 may round the forward pass to 16-bit integers.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = AUTO, by_integers: bool = True
+    ) -> None:
         super().__init__()
-        self.backend = backend
+        self.backend, self.by_integers = backend, by_integers
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.reset_parameters()
@@ -180,7 +185,7 @@ class DeformConv2d(nn.Module):
             return deform_conv2d(x, offset, self.weight, self.bias, mask, self.backend)
         _check_shapes(x, offset, self.weight, mask)
         with torch.autocast("cpu", enabled=False):
-            return deform_conv2d_float32_forward(x, offset, self.weight, self.bias, mask)
+            return deform_conv2d_float32_forward(x, offset, self.weight, self.bias, mask, self.by_integers)
 
     def _is_exact_forward(self, x: torch.Tensor) -> bool:
         """Whether this is a training on a CPU in bfloat16 by the loops, outside of ``torch.compile``."""

@@ -55,18 +55,19 @@ def deform_conv2d_float32_forward(
     weight: torch.Tensor,
     bias: torch.Tensor,
     mask: torch.Tensor | None,
+    by_integers: bool = True,
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, only the backward pass in bfloat16.
 
-    With matrix units products are those of 16-bit integers; what is NaN or infinite in a sample then makes NaN of up to
-    128 neighbouring pixels.
+    ``by_integers``: where there are matrix units, products are those of 16-bit integers; what is NaN or infinite in a
+    sample then makes NaN of up to 128 neighbouring pixels.
 
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
     """
     batch, _, height, width = x.shape
     rows, places = channel_rows(x.float()), positions(offset, mask)
-    out = _Float32Forward.apply(rows, *places, weight_matrix(weight), bias, height, width)
+    out = _Float32Forward.apply(rows, *places, weight_matrix(weight), bias, height, width, by_integers)
     return out.view(batch, height, width, len(bias)).permute(0, 3, 1, 2)
 
 
@@ -80,14 +81,15 @@ class _Float32Forward(torch.autograd.Function):
         bias: torch.Tensor,
         height: int,
         width: int,
+        by_integers: bool,
     ) -> torch.Tensor:
-        if has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
+        if by_integers and has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
             return _product_of_integers(rows, offset, mask, (height, width), matrix, bias)
         return deform_conv2d_rows(rows, offset, mask, height, width, matrix.contiguous(), bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        rows, offset, mask, matrix, _, ctx.height, ctx.width = inputs
+        rows, offset, mask, matrix, _, ctx.height, ctx.width, _ = inputs
         ctx.masked = mask is not None
         ctx.save_for_backward(rows.bfloat16(), offset, matrix.bfloat16(), *([mask] if ctx.masked else []))
 
@@ -102,7 +104,7 @@ class _Float32Forward(torch.autograd.Function):
             of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
             of_matrix = rounded.t() @ sampled_columns(*where).flatten(1)
         of_mask = of_mask if ctx.masked else None
-        return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None
+        return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None, None
 
 
 def _product_of_integers(

@@ -103,7 +103,10 @@ class FGANet(nn.Module):
         make_block = partial(ConvBlock, norm=norm, dropout=dropout)
         make_sda = partial(SDA, modulated=modulated, backend=deform_backend, zero_offsets=zero_offsets)
         make_bga = partial(BGA, norm=norm, fusion_kernel_size=fusion_kernel_size)
-        self.encoder = Encoder(input_channels, features_per_stage, make_block, make_sda if sda else None)
+        # What the encoder rounds moves offsets and largest pixels of all stages after it, and turns gradients now and
+        # then; it has a thirteenth of the deformable convolutions' arithmetic.
+        make_exact_sda = partial(make_sda, by_integers=False)
+        self.encoder = Encoder(input_channels, features_per_stage, make_block, make_exact_sda if sda else None)
         self.decoder = Decoder(
             features_per_stage,
             num_classes,

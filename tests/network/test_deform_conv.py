@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.network import deform_gather
 from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
+from nnunet_fganet.network.fganet import FGANet
 
 needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
 KINDS = ["random", "far", "integer", "zero", "on_the_border"]
@@ -254,3 +255,21 @@ def test_gradients_do_not_depend_on_torchs_default_dtype(default):
             torch.set_default_dtype(torch.float32)
         gradients.append(leaf.grad)
     torch.testing.assert_close(*gradients)
+
+
+@needs_units
+def test_trainings_in_bfloat16_are_exact_forward_where_it_is_asked_for():
+    tensors = inputs(0, 2, 16, 20, 33, 70)
+    names = ("x", "offset", "weight", "bias")
+    expected = deform_conv2d(*(tensors[name] for name in names), backend="torchvision")
+    module = DeformConv2d(16, 20, by_integers=False).train()
+    module.weight.data, module.bias.data = tensors["weight"].clone(), tensors["bias"].clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = module(tensors["x"], tensors["offset"])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_integers_round_in_the_decoder_alone():
+    network = FGANet(1, 1, features_per_stage=(8, 16, 16, 32))
+    rounds = {name: each.by_integers for name, each in network.named_modules() if isinstance(each, DeformConv2d)}
+    assert len(rounds) == 3 and all(by_integers == name.startswith("decoder") for name, by_integers in rounds.items())

@@ -5,8 +5,8 @@
 Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16, in Winograd's float32
 and, where there are matrix units for them, in 16-bit integers of float16 images, and the largest error of each over
 the largest value of a convolution in float64. With
-``training``, for shapes of a training on two patches of 256 x 256: the forward pass in the three ways, with weights
-that are made ready each time, then the gradient of the weights in the three ways.
+``training``, for shapes of a training on two patches of 256 x 256: the gradient of the weights in the first three ways,
+then the forward pass in all of them, with weights that are made ready each time and integers of float32 images.
 """
 
 import sys
@@ -18,6 +18,8 @@ from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.allocator import keep_freed_memory
+from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
@@ -71,8 +73,9 @@ def main() -> None:
 def training() -> None:
     """Print the table of a training."""
     keep_freed_memory()
-    print(f"{'':>20}{'forward':>30}{'gradient of the weights':>30}")
-    print(f"{'shape':>20}" + 2 * f"{'float32':>10}{'bfloat16':>10}{'Winograd':>10}")
+    print(f"{'':>20}{'gradient of the weights':>30}{'forward':>30}")
+    columns = 2 * f"{'float32':>10}{'bfloat16':>10}{'Winograd':>10}"
+    print(f"{'shape':>20}" + columns + (f"{'integers':>10}" if has_matrix_units() else ""))
     for channels, out_channels, size in TRAINING_SHAPES:
         shape = f"{channels}-{out_channels} {size}x{size}"
         times = training_times(channels, out_channels, size)
@@ -80,7 +83,7 @@ def training() -> None:
 
 
 def training_times(channels: int, out_channels: int, size: int) -> list[float]:
-    """Milliseconds of one shape in three ways each: forward, then the gradient of the weights."""
+    """Milliseconds of one shape in each way: the gradient of the weights, then forward."""
     image, weight, gradient = exact = [
         torch.randn(shape).contiguous(memory_format=torch.channels_last)
         for shape in (
@@ -91,14 +94,18 @@ def training_times(channels: int, out_channels: int, size: int) -> list[float]:
     ]
     rounded = [each.bfloat16() for each in exact]
     bias = torch.zeros(out_channels)
-    return [
-        fastest(lambda: functional.conv2d(*exact[:2], padding=1)),
-        fastest(lambda: functional.conv2d(*rounded[:2], padding=1)),
-        fastest(lambda: convolve_by_winograd(image, transformed_weight(weight), bias)),
+    times = [
         fastest(lambda: plain_gradient(*exact)),
         fastest(lambda: plain_gradient(*rounded)),
         fastest(lambda: winograd_weight_gradient(channel_rows(image), channel_rows(gradient), size, size)),
+        fastest(lambda: functional.conv2d(*exact[:2], padding=1)),
+        fastest(lambda: functional.conv2d(*rounded[:2], padding=1)),
+        fastest(lambda: convolve_by_winograd(image, transformed_weight(weight), bias)),
     ]
+    if has_matrix_units():
+        rows, more = image.permute(0, 2, 3, 1), (bias, 1, 1.0, torch.float32)
+        times.append(fastest(lambda: fixed_point_conv2d(rows, *fixed_point_weight(weight), *more)))
+    return times
 
 
 def plain_gradient(image: torch.Tensor, weight: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

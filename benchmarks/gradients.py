@@ -13,6 +13,7 @@ scale, the similarity of the float32 gradients of different batches: quartiles o
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 from unittest.mock import patch
@@ -26,7 +27,7 @@ from nnunet_fganet.benchmark.network import with_dropout, with_torchs_convolutio
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
-from nnunet_fganet.network import deform_gather
+from nnunet_fganet.network import conv, deform_gather
 from nnunet_fganet.network.fganet import FGANet
 
 SIZE = 256
@@ -45,7 +46,9 @@ def main(model: str, fold: str, frames: str, labels: str) -> None:
     for index, batch in enumerate(_batches(Path(frames), Path(labels))):
         expected.append(_gradients(network, torch.float32, *batch))
         for name, by_integers, computes in ways:
-            with patch.object(deform_gather, "has_matrix_units", lambda by_integers=by_integers: by_integers):
+            with ExitStack() as patches:
+                for module in (conv, deform_gather):
+                    patches.enter_context(patch.object(module, "has_matrix_units", lambda used=by_integers: used))
                 gradients = _gradients(computes, torch.bfloat16, *batch)
             found = list(cosine_similarities(gradients, expected[-1]).values())
             above = f"{sum(each > LIMIT for each in found)} of {len(found)}"

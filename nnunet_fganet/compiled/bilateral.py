@@ -21,8 +21,8 @@ Array = NDArray[Any]
 _F = np.float32
 
 
-def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> None:
-    """Overwrite ``fine`` with ``fine * sigmoid(upsample(gate)) + upsample(coarse)``.
+def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor, out: torch.Tensor | None = None) -> None:
+    """Overwrite ``fine``, or ``out``, with ``fine * sigmoid(upsample(gate)) + upsample(coarse)``.
 
     Upsampling is bilinear to twice the height and width, corners aligned.
 
@@ -32,6 +32,8 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
         ``(batch, 2 height, 2 width, channels)``, contiguous, float32, bfloat16 or float16.
     gate, coarse
         ``(batch, height, width, channels)``, likewise.
+    out
+        Like ``fine``.
 
     Raises
     ------
@@ -39,14 +41,43 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -
         What is given is of another kind or shape.
     """
     batch, height, width, channels = gate.shape
-    check_array("fine", fine, fine.dtype, batch, 2 * height, 2 * width, channels)
-    check_array("gate", gate, fine.dtype, *gate.shape)
-    check_array("coarse", coarse, fine.dtype, *gate.shape)
-    run_parts(
-        _gate_loop(fine.dtype),
-        batch * 2 * height,
-        *(batch, height, width, channels, fine.data_ptr(), gate.data_ptr(), coarse.data_ptr()),
-    )
+    out = fine if out is None else out
+    for name, each in (("fine", fine), ("out", out)):
+        check_array(name, each, fine.dtype, batch, 2 * height, 2 * width, channels)
+    for name, each in (("gate", gate), ("coarse", coarse)):
+        check_array(name, each, fine.dtype, *gate.shape)
+    addresses = (each.data_ptr() for each in (fine, gate, coarse, out))
+    run_parts(_gate_loop(fine.dtype), batch * 2 * height, batch, height, width, channels, *addresses)
+
+
+def gate_gradients(gradient: torch.Tensor, fine: torch.Tensor, gate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gradients of :func:`gate_and_add`.
+
+    Parameters
+    ----------
+    gradient
+        Of what it writes, ``(batch, 2 height, 2 width, channels)``, contiguous, float32.
+    fine, gate
+        As there, float32.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        Of ``fine`` and of the upsampled ``gate``, both like ``fine``. That of the upsampled ``coarse`` is ``gradient``.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
+    """
+    batch, height, width, channels = gate.shape
+    for name, each in (("gradient", gradient), ("fine", fine)):
+        check_array(name, each, torch.float32, batch, 2 * height, 2 * width, channels)
+    check_array("gate", gate, torch.float32, *gate.shape)
+    of_fine, of_gate = torch.empty_like(fine), torch.empty_like(fine)
+    addresses = (each.data_ptr() for each in (gradient, fine, gate, of_fine, of_gate))
+    run_parts(_gate_gradients_loop(), batch * 2 * height, batch, height, width, channels, *addresses)
+    return of_fine, of_gate
 
 
 def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
@@ -104,17 +135,46 @@ def _mixed(rows: Array, row: int, low: int, high: int, weight: Any) -> Any:
 
 
 @compiled
-def _join_pixel(fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int) -> None:
+def _join_pixel(
+    fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int, out: Array
+) -> None:
     """Join the channels of row ``i`` from ``x`` on; those of its neighbours begin at ``low`` and ``high``."""
     vectors = channels // LANES * LANES
     for c in range(0, vectors, LANES):
         opened = sigmoid(_mixed(rows, 0, low + c, high + c, weight))
-        store(fine, i, x + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
+        store(out, i, x + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
     for c in range(vectors, channels):
         gate, coarse = rows[0, low + c], rows[1, low + c]
         opened = sigmoid(gate + weight * (rows[0, high + c] - gate))
         value = widen(fine[i, x + c]) * opened + (coarse + weight * (rows[1, high + c] - coarse))
-        fine[i, x + c] = narrow(value, fine[i, x + c])
+        out[i, x + c] = narrow(value, out[i, x + c])
+
+
+@compiled
+def _gate_pixel_gradients(
+    gradient: Array,
+    fine: Array,
+    i: int,
+    x: int,
+    rows: Array,
+    low: int,
+    high: int,
+    weight: Any,
+    channels: int,
+    of_fine: Array,
+    of_gate: Array,
+) -> None:
+    """Those of the channels of row ``i`` from ``x`` on; those of the gate begin at ``low`` and ``high``."""
+    vectors = channels // LANES * LANES
+    for c in range(0, vectors, LANES):
+        opened = sigmoid(_mixed(rows, 0, low + c, high + c, weight))
+        through = load(gradient, i, x + c) * opened
+        store(of_fine, i, x + c, through)
+        store(of_gate, i, x + c, through * load(fine, i, x + c) * (_F(1) - opened))
+    for c in range(vectors, channels):
+        opened = sigmoid(rows[0, low + c] + weight * (rows[0, high + c] - rows[0, low + c]))
+        of_fine[i, x + c] = gradient[i, x + c] * opened
+        of_gate[i, x + c] = of_fine[i, x + c] * fine[i, x + c] * (_F(1) - opened)
 
 
 @compiled
@@ -134,9 +194,10 @@ def _gate_loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def gate_rows(data: Any) -> None:
-        a = arguments(data, 7)
+        a = arguments(data, 8)
         batch, height, width, channels = a[0], a[1], a[2], a[3]
         fine = carray(pointer(a[4]), (batch * 2 * height, 2 * width * channels), numbers)
+        out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * channels), numbers)
         gate = carray(pointer(a[5]), (batch * height, width * channels), numbers)
         coarse = carray(pointer(a[6]), (batch * height, width * channels), numbers)
         rows = np.empty((2, width * channels), np.float32)
@@ -148,11 +209,39 @@ def _gate_loop(dtype: torch.dtype) -> Any:
             _mix(coarse[first + low], coarse[first + high], weight, rows[1])
             for j in range(2 * width):
                 low, high, weight = _between(width, j)
-                _join_pixel(fine, part, j * channels, rows, low * channels, high * channels, weight, channels)
+                _join_pixel(fine, part, j * channels, rows, low * channels, high * channels, weight, channels, out)
             finish_part(data)
             part = next_part(data)
 
     return gate_rows
+
+
+@cache
+def _gate_gradients_loop() -> Any:
+    """Compile the loop over the rows of all images."""
+
+    @loop("float32")
+    def gate_row_gradients(data: Any) -> None:
+        a = arguments(data, 9)
+        batch, height, width, channels = a[0], a[1], a[2], a[3]
+        shape = batch * 2 * height, 2 * width * channels
+        gradient, fine = carray(pointer(a[4]), shape, _F), carray(pointer(a[5]), shape, _F)
+        gate = carray(pointer(a[6]), (batch * height, width * channels), _F)
+        of_fine, of_gate = carray(pointer(a[7]), shape, _F), carray(pointer(a[8]), shape, _F)
+        rows = np.empty((1, width * channels), np.float32)
+        part = next_part(data)
+        while part < parts(data):
+            first = part // (2 * height) * height  # row of the image
+            low, high, weight = _between(height, part % (2 * height))
+            _mix(gate[first + low], gate[first + high], weight, rows[0])
+            for j in range(2 * width):
+                x, (low, high, weight) = j * channels, _between(width, j)
+                where = part, x, rows, low * channels, high * channels, weight, channels
+                _gate_pixel_gradients(gradient, fine, *where, of_fine, of_gate)
+            finish_part(data)
+            part = next_part(data)
+
+    return gate_row_gradients
 
 
 @cache

@@ -56,7 +56,7 @@ def drop(numbers: torch.Tensor, seed: int, dropped: int) -> torch.Tensor:
 
 
 @compiled
-def _draw(seed: Any, first: int, words: NDArray[np.uint64]) -> None:
+def draw(seed: Any, first: int, words: NDArray[np.uint64]) -> None:
     """Write as many random numbers, from number ``first`` on."""
     for k in range(words.size):
         z = seed + np.uint64(first + k + 1) * _STEP
@@ -86,7 +86,7 @@ def _loop() -> Any:
         part = next_part(data)
         while part < parts(data):
             first, last = part * _ENTRIES, min((part + 1) * _ENTRIES, size)
-            _draw(seed, first // 4, words)
+            draw(seed, first // 4, words)
             _keep(numbers[first:last], levels, dropped, scale, out[first:last])
             finish_part(data)
             part = next_part(data)

@@ -178,6 +178,33 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
     return _LANES(_LANES, types.float32), generate
 
 
+@intrinsic
+def leaky_slope(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
+    """Slope of :func:`leaky_relu`: 1 for numbers above zero, and ``slope`` for the others."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        numbers, slope = values
+        is_above = builder.fcmp_ordered(">", numbers, ir.Constant(VECTOR, None))
+        return builder.select(is_above, _constant(VECTOR, 1), broadcast(builder, slope))
+
+    return _LANES(_LANES, types.float32), generate
+
+
+@intrinsic
+def kept(typing_context: Any, lanes: Any, levels: Any, column: Any, dropped: Any) -> tuple[Any, Any] | None:
+    """Those of sixteen numbers whose levels, in an array ``(1, numbers)`` of uint16, reach ``dropped``; else 0."""
+    if levels != _BFLOAT16_ROWS:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        lanes, levels_, column, dropped = values
+        place = _address(context, builder, levels, (levels_, column.type(0), column), _HALF_BITS)
+        reach = builder.icmp_unsigned(">=", builder.load(place, align=2), broadcast(builder, dropped))
+        return builder.select(reach, lanes, ir.Constant(VECTOR, None))
+
+    return _LANES(_LANES, levels, types.intp, types.uint16), generate
+
+
 def _operation(name: str) -> Callable[..., tuple[Any, Any]]:
     """Arithmetic of two operands, of which one may be a single number; ``name`` is the builder's."""
 

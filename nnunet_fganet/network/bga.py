@@ -1,11 +1,16 @@
 """BGA: bilateral guided aggregation of encoder features and deeper features."""
 
+from typing import Any, cast
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.norm import has_channels_last, norm_layer
+from nnunet_fganet.network.normalized import NormalizedConvolutions
 
 
 def upsample2(x: torch.Tensor) -> torch.Tensor:
@@ -37,7 +42,7 @@ class BGA(nn.Module):
         self.low_coarse = _convolution(channels, norm, stride=2)
         self.high_fine = _convolution(channels, norm)
         self.high_coarse = _separable(channels, norm)
-        self.fusion = nn.Sequential(
+        self.fusion = NormalizedConvolutions(
             Conv2d(channels, channels, fusion_kernel_size, padding=fusion_kernel_size // 2, bias=False),
             norm_layer(norm, channels),
             nn.ReLU(inplace=True),
@@ -45,19 +50,57 @@ class BGA(nn.Module):
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)``, at the finer size."""
-        fine = self.low_fine(low) * upsample2(self.high_fine(high)).sigmoid()
         coarse = self.low_coarse(low) * self.high_coarse(high).sigmoid()
-        return self.fusion(fine + upsample2(coarse))
+        return self.fusion(self._joined(self.low_fine(low), self.high_fine(high), coarse))
+
+    def _joined(self, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+        """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``; a training on a CPU computes it in one pass."""
+        each = fine, gate, coarse
+        usual = all(type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in each)
+        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        if self.training and usual and has_channels_last(fine) and not recorded:
+            return cast(torch.Tensor, _Joined.apply(*each))
+        return fine * upsample2(gate).sigmoid() + upsample2(coarse)
 
 
-def _convolution(channels: int, norm: str, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(
+class _Joined(torch.autograd.Function):
+    """Keeps what it is given alone: the gate's upsampling and sigmoid are computed again for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+        fine, gate, coarse = (_image_rows(x) for x in (fine, gate, coarse))
+        ctx.save_for_backward(fine, gate)
+        out = torch.empty_like(fine)
+        gate_and_add(fine, gate, coarse, out)
+        return out.permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        fine, gate = ctx.saved_tensors
+        of_fine, of_opened = (x.permute(0, 3, 1, 2) for x in gate_gradients(_image_rows(gradient), fine, gate))
+        batch, height, width, channels = gate.shape
+        sizes = [2 * height, 2 * width], [batch, channels, height, width]
+        of_gate, of_coarse = (
+            torch.ops.aten.upsample_bilinear2d_backward(x.contiguous(memory_format=torch.channels_last), *sizes, True)
+            for x in (of_opened, gradient)
+        )
+        return of_fine, of_gate, of_coarse
+
+
+def _image_rows(x: torch.Tensor) -> torch.Tensor:
+    """``(batch, channels, height, width)`` to contiguous ``(batch, height, width, channels)``."""
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+def _convolution(channels: int, norm: str, stride: int = 1) -> NormalizedConvolutions:
+    return NormalizedConvolutions(
         Conv2d(channels, channels, 3, stride=stride, padding=1, bias=False), norm_layer(norm, channels)
     )
 
 
-def _separable(channels: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(
+def _separable(channels: int, norm: str) -> NormalizedConvolutions:
+    return NormalizedConvolutions(
         Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
         norm_layer(norm, channels),
         Conv2d(channels, channels, 1, bias=False),

@@ -5,9 +5,10 @@ from torch import nn
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.norm import norm_layer
+from nnunet_fganet.network.normalized import NormalizedConvolutions
 
 
-class ConvBlock(nn.Sequential):
+class ConvBlock(NormalizedConvolutions):
     """Twice [3x3 convolution without bias, normalisation, dropout, LeakyReLU 0.01]."""
 
     def __init__(

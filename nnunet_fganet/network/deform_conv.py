@@ -161,14 +161,17 @@ def _is_exporting() -> bool:
 class DeformConv2d(nn.Module):
     """Deformable k x k convolution; parameters as in ``torchvision.ops.DeformConv2d``.
 
-    ``by_integers``: a training on a CPU in bfloat16 may round the forward pass to 16-bit integers.
+    Attributes
+    ----------
+    by_integers
+        A training on a CPU in bfloat16 may round the forward pass to 16-bit integers; not without being told so.
     """
 
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = AUTO, by_integers: bool = True
-    ) -> None:
+    by_integers = False
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int = 3, backend: str = AUTO) -> None:
         super().__init__()
-        self.backend, self.by_integers = backend, by_integers
+        self.backend = backend
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(out_channels))
         self.reset_parameters()

@@ -102,7 +102,7 @@ class _Float32Forward(torch.autograd.Function):
             rounded = gradient.bfloat16()
             columns_gradient = (rounded @ matrix).view(len(rows), offset.shape[1], rows.shape[1])
             of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
-            of_matrix = rounded.t() @ sampled_columns(*where).flatten(1)
+            of_matrix = rounded.t().contiguous() @ sampled_columns(*where).flatten(1)
         of_mask = of_mask if ctx.masked else None
         return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None, None
 

@@ -23,12 +23,20 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Any shape to the same."""
-        dropped = round(self.p * LEVELS)
         usual = type(x) is torch.Tensor and x.device.type == "cpu" and x.dtype == torch.float32
         recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if not (self.training and usual and 0 < dropped < LEVELS) or self.inplace or recorded:
+        if not (self.training and usual and self.draws_numbers) or recorded:
             return super().forward(x)
-        return _Drop.apply(x, int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)), dropped)
+        return _Drop.apply(x, *self.draw())
+
+    @property
+    def draws_numbers(self) -> bool:
+        """Whether a training drops by numbers of :func:`nnunet_fganet.compiled.dropout.drop`."""
+        return not self.inplace and 0 < round(self.p * LEVELS) < LEVELS
+
+    def draw(self) -> tuple[int, int]:
+        """A seed, by torch's generator, and how many of :data:`nnunet_fganet.compiled.dropout.LEVELS` are dropped."""
+        return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None)), round(self.p * LEVELS)
 
 
 class _Drop(torch.autograd.Function):

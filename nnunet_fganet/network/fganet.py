@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from nnunet_fganet.network.bga import BGA
+from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.conv_block import ConvBlock
 from nnunet_fganet.network.counting import conv_feature_map_size
 from nnunet_fganet.network.decoder import Decoder
@@ -103,10 +104,7 @@ class FGANet(nn.Module):
         make_block = partial(ConvBlock, norm=norm, dropout=dropout)
         make_sda = partial(SDA, modulated=modulated, backend=deform_backend, zero_offsets=zero_offsets)
         make_bga = partial(BGA, norm=norm, fusion_kernel_size=fusion_kernel_size)
-        # What the encoder rounds moves offsets and largest pixels of all stages after it, and turns gradients now and
-        # then; it has a thirteenth of the deformable convolutions' arithmetic.
-        make_exact_sda = partial(make_sda, by_integers=False)
-        self.encoder = Encoder(input_channels, features_per_stage, make_block, make_exact_sda if sda else None)
+        self.encoder = Encoder(input_channels, features_per_stage, make_block, make_sda if sda else None)
         self.decoder = Decoder(
             features_per_stage,
             num_classes,
@@ -115,6 +113,11 @@ class FGANet(nn.Module):
             make_bga if bga else None,
             deep_supervision,
         )
+        # The decoder alone: what the encoder rounds moves offsets and largest pixels of all stages after it, and turns
+        # gradients now and then.
+        for module in self.decoder.modules():
+            if isinstance(module, Conv2d | DeformConv2d):
+                module.by_integers = True
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | list[torch.Tensor]:
         """Logits of an image.

@@ -31,17 +31,10 @@ class SDA(nn.Module):
         See :data:`nnunet_fganet.network.deform_conv.BACKENDS`.
     zero_offsets
         Whether initialization starts with a plain convolution (all offsets zero).
-    by_integers
-        See :class:`nnunet_fganet.network.deform_conv.DeformConv2d`.
     """
 
     def __init__(
-        self,
-        channels: int,
-        modulated: bool = False,
-        backend: str = "auto",
-        zero_offsets: bool = True,
-        by_integers: bool = True,
+        self, channels: int, modulated: bool = False, backend: str = "auto", zero_offsets: bool = True
     ) -> None:
         super().__init__()
         if channels % 8:
@@ -51,7 +44,7 @@ class SDA(nn.Module):
         self.pointwise = Conv2d(channels, channels, 1)
         self.norm = InstanceNorm2d(channels)
         self.offset_conv = Conv2d(channels, (3 if modulated else 2) * TAPS, KERNEL_SIZE, padding=KERNEL_SIZE // 2)
-        self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend, by_integers)
+        self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""

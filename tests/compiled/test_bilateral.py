@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_fganet.compiled.bilateral import gate_and_add, join
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
 from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
 from nnunet_fganet.network.bga import upsample2
 
@@ -35,6 +35,37 @@ def test_agrees_with_torchs_own_operations_in_double_precision(seed, batch, chan
     expected = fine.double() * upsample2(gate.double()).sigmoid() + upsample2(coarse.double())
     tolerance = 1e-5 if dtype == torch.float32 else 1e-2
     torch.testing.assert_close(joined(fine, gate, coarse).double(), expected, rtol=tolerance, atol=tolerance)
+
+
+def rows_of(x):
+    return x.permute(0, 2, 3, 1).contiguous()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 40),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+)
+def test_gradients_are_those_of_torchs_own_operations_in_double_precision(seed, batch, channels, height, width):
+    fine, gate, _ = tensors(seed, batch, channels, height, width)
+    exact, upsampled = fine.double().requires_grad_(), upsample2(gate.double()).requires_grad_()
+    gradient = torch.randn(fine.shape)
+    expected = torch.autograd.grad(exact * upsampled.sigmoid(), (exact, upsampled), gradient.double())
+    found = gate_gradients(rows_of(gradient), rows_of(fine), rows_of(gate))
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours.double(), rows_of(theirs), rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_given_stays_where_something_else_is_written():
+    fine, gate, coarse = (rows_of(each) for each in tensors(0, 2, 20, 3, 4))
+    before, out = fine.clone(), torch.empty_like(fine)
+    gate_and_add(fine, gate, coarse, out)
+    assert torch.equal(fine, before)
+    gate_and_add(fine, gate, coarse)
+    assert torch.equal(fine, out)
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,12 +121,20 @@ def test_torch_accepts_the_operator():
         ({"fine": torch.rand(1, 3, 6, 4).permute(0, 2, 3, 1)}, "fine must be"),
         ({"gate": torch.rand(1, 2, 3, 3).double()}, "gate must be"),
         ({"coarse": torch.rand(1, 2, 2, 3)}, "coarse must be"),
+        ({"out": torch.rand(1, 4, 6, 2)}, "out must be"),
     ],
 )
 def test_what_the_loop_would_write_outside_is_refused(change, message):
     given = {"fine": torch.rand(1, 4, 6, 3), "gate": torch.rand(1, 2, 3, 3), "coarse": torch.rand(1, 2, 3, 3)}
     with pytest.raises(ValueError, match=message):
         gate_and_add(**(given | change))
+
+
+@pytest.mark.parametrize("name", ["gradient", "fine", "gate"])
+def test_gradients_of_what_does_not_fit_are_refused(name):
+    given = {"gradient": torch.rand(1, 4, 6, 3), "fine": torch.rand(1, 4, 6, 3), "gate": torch.rand(1, 2, 3, 3)}
+    with pytest.raises(ValueError, match=f"{name} must be contiguous torch.float32"):
+        gate_gradients(**(given | {name: given[name].double()}))
 
 
 def test_images_that_do_not_fit_are_not_joined():

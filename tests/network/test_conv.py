@@ -11,11 +11,13 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_fganet.benchmark.training import cosine_similarities, layer_gradients
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.network import conv as convolutions
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.fganet import FGANet
 
+needs_units = pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
 # A convolution's arguments, and its image: batch, rows, columns.
 LARGE = (dict(in_channels=18, out_channels=21, kernel_size=3, padding=1), (2, 34, 30))
 KINDS = {
@@ -145,6 +147,99 @@ def test_bfloat16_rounds_gradients_only(kind, capabilities, units):
     assert_near(found[1:], expected[1:], 1e-2)
 
 
+BY_INTEGERS = {
+    "large": (dict(in_channels=40, out_channels=21, kernel_size=3, padding=1), (2, 34, 30)),
+    "small image": (dict(in_channels=130, out_channels=16, kernel_size=3, padding=1), (3, 2, 3)),
+    "without bias": (dict(in_channels=16, out_channels=70, kernel_size=3, padding=1, bias=False), (2, 9, 17)),
+    "stride 2": (dict(in_channels=16, out_channels=32, kernel_size=3, padding=1, stride=2), (2, 10, 17)),
+    "1 x 1": (dict(in_channels=128, out_channels=144, kernel_size=1), (2, 9, 8)),
+}
+NOT_BY_INTEGERS = {
+    **{kind: KINDS[kind] for kind in ("few channels in", "few channels out", "depthwise", "1 x 1")},
+    "other strides": ({**LARGE[0], "stride": (1, 2)}, LARGE[1]),
+    "5 x 5": ({**LARGE[0], "kernel_size": 5, "padding": 2}, LARGE[1]),
+    "sums too large for 32 bits": (dict(in_channels=66_100, out_channels=128, kernel_size=1), (1, 1, 1)),
+    **UNUSUAL,
+}
+
+
+@needs_units
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("kind", BY_INTEGERS)
+def test_matrix_units_round_a_tenth_of_what_bfloat16_does(kind, layout, monkeypatch):
+    conv, x = make(*BY_INTEGERS[kind], layout=layout)
+    conv.by_integers = True
+    used = []
+    convolve = convolutions.fixed_point_conv2d
+    monkeypatch.setattr(convolutions, "fixed_point_conv2d", lambda *given: used.append(1) or convolve(*given))
+    with torch.autocast("cpu", torch.bfloat16):
+        found, rounded = computed(conv, x), nn.Conv2d.forward(conv, x)
+    expected = computed(conv, x, exact=True)
+    assert len(used) == 1
+    assert {each.dtype for each in found} == {torch.float32}
+    assert 10 * (found[0] - expected[0]).norm() < (rounded - expected[0]).norm()
+    assert_near(found[1:], expected[1:], 1e-2)
+
+
+@pytest.mark.parametrize("kind", NOT_BY_INTEGERS)
+def test_what_integers_do_not_compute_or_not_faster(kind, monkeypatch):
+    monkeypatch.setattr(convolutions, "has_matrix_units", lambda: True)
+    monkeypatch.setattr(convolutions, "fixed_point_conv2d", None)
+    conv, x = make(*NOT_BY_INTEGERS[kind])
+    conv.by_integers = True
+    with torch.autocast("cpu", torch.bfloat16):
+        conv(x)
+
+
+def test_integers_are_used_only_where_it_is_said(monkeypatch):
+    monkeypatch.setattr(convolutions, "has_matrix_units", lambda: True)
+    conv, x = make(*BY_INTEGERS["large"])
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not conv.way(x).forward_by_integers
+        conv.by_integers = True
+        assert conv.way(x).forward_by_integers
+    assert not conv.way(x).forward_by_integers
+
+
+FEW_PIXELS = {
+    "same": (LARGE[0], (2, 16, 16)),
+    "one": (LARGE[0], (1, 1, 1)),
+    "stride 2": (KINDS["stride 2"][0], (2, 13, 8)),
+    "without padding": (UNUSUAL["without padding"][0], (3, 5, 4)),
+    "unlike in rows and columns": ({**LARGE[0], "padding": (2, 0), "stride": (1, 2)}, (3, 7, 9)),
+}
+
+
+def bfloat16_way(kind):
+    """A convolution, an image of it, and how its gradients are computed in bfloat16."""
+    conv, x = make(*kind)
+    return conv, x, convolutions.Way(conv, False, False, False, torch.bfloat16)
+
+
+@pytest.mark.parametrize("kind", FEW_PIXELS)
+def test_the_weights_gradient_of_few_pixels_is_one_product(kind, units):
+    units(WITH_MATRIX_UNITS)
+    conv, x, way = bfloat16_way(FEW_PIXELS[kind])
+    gradient = torch.randn_like(conv(x))
+    assert way._has_few_pixels(gradient.bfloat16())
+    found = way.gradients(gradient, x, conv.weight.detach(), (False, True))
+    expected = torch.autograd.grad(conv.double()(x.double()), conv.weight, gradient.double())
+    assert_near(found[1:], expected, 1e-2)
+
+
+@pytest.mark.parametrize("kind", ["1 x 1", "depthwise", "large"])
+def test_other_gradients_of_weights_are_onednns(kind, units):
+    units(WITH_MATRIX_UNITS)
+    conv, x, way = bfloat16_way(KINDS[kind])
+    assert not way._has_few_pixels((conv(x) if kind == "large" else conv(x[..., :5, :5])).bfloat16())
+
+
+def test_without_matrix_units_gradients_of_weights_are_onednns(units):
+    units(WITHOUT_MATRIX_UNITS)
+    conv, x, way = bfloat16_way(FEW_PIXELS["same"])
+    assert not way._has_few_pixels(conv(x).bfloat16())
+
+
 @pytest.mark.parametrize(
     "change", [{"padding_mode": "reflect"}, {"padding": "same"}, {"padding": 0}, {"padding": 2, "dilation": 2}]
 )
@@ -170,7 +265,7 @@ def test_only_gradients_that_are_wanted_are_computed(calls):
     assert calls == [ALL[0], ALL[2]]
     with torch.no_grad():
         assert not conv(x).requires_grad
-    way = convolutions._Way(conv, False, False, torch.bfloat16)
+    way = convolutions.Way(conv, False, False, False, torch.bfloat16)
     for each in ((True, False), (False, True)):
         gradients = way.gradients(torch.randn(2, 21, 34, 30), x, conv.weight.detach(), each)
         assert [gradient is not None for gradient in gradients] == list(each)
@@ -196,9 +291,15 @@ def test_output_may_be_written_into_and_steps_checkpointed(dtype):
             assert_near(found[1:], expected[1:], error)
 
 
-def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(monkeypatch):
-    torch.manual_seed(0)
+@pytest.mark.parametrize(
+    "by_integers, least", [(False, 0.999), pytest.param(True, 0.99, marks=needs_units)], ids=["float32", "integers"]
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(seed, by_integers, least, monkeypatch):
+    monkeypatch.setattr(convolutions, "has_matrix_units", lambda: by_integers)
+    torch.manual_seed(seed)
     network = FGANet(1, 1, deep_supervision=True, features_per_stage=(16, 16, 32, 32), dropout=0.0, sda=False).train()
+    network.apply(network.initialize)
     images, labels = torch.randn(2, 1, 64, 64), (torch.rand(2, 1, 64, 64) < 0.05).float()
 
     def gradients(dtype):
@@ -207,8 +308,8 @@ def test_gradients_of_a_network_in_bfloat16_point_where_those_in_float32_do(monk
         return layer_gradients(network, FGANetLoss(regions=True), images, labels)
 
     expected = gradients(torch.float32)
-    assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) > 0.999
-    monkeypatch.setattr(Conv2d, "forward", nn.Conv2d.forward)  # without ours, all is rounded
+    assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) > least
+    monkeypatch.setattr(Conv2d, "way", lambda conv, x: None)  # without ours, all is rounded
     assert min(cosine_similarities(gradients(torch.bfloat16), expected).values()) < 0.99
 
 

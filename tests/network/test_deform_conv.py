@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.network import deform_gather
+from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
 from nnunet_fganet.network.fganet import FGANet
 
@@ -132,6 +133,7 @@ def module_and_gradients(tensors, modulated, autocast, training=True):
     """Output of a module under autocast to bfloat16 or not, and gradients of a weighted sum of it."""
     channels, out_channels = tensors["x"].shape[1], len(tensors["bias"])
     module = DeformConv2d(channels, out_channels).train(training)
+    module.by_integers = True
     module.weight.data, module.bias.data = tensors["weight"].clone(), tensors["bias"].clone()
     names = ["x", "offset", *(["mask"] if modulated else [])]
     given = [tensors[name].clone().requires_grad_() for name in names]
@@ -258,11 +260,11 @@ def test_gradients_do_not_depend_on_torchs_default_dtype(default):
 
 
 @needs_units
-def test_trainings_in_bfloat16_are_exact_forward_where_it_is_asked_for():
+def test_trainings_in_bfloat16_are_exact_forward_where_nothing_else_is_said():
     tensors = inputs(0, 2, 16, 20, 33, 70)
     names = ("x", "offset", "weight", "bias")
     expected = deform_conv2d(*(tensors[name] for name in names), backend="torchvision")
-    module = DeformConv2d(16, 20, by_integers=False).train()
+    module = DeformConv2d(16, 20).train()
     module.weight.data, module.bias.data = tensors["weight"].clone(), tensors["bias"].clone()
     with torch.autocast("cpu", torch.bfloat16):
         found = module(tensors["x"], tensors["offset"])
@@ -271,5 +273,7 @@ def test_trainings_in_bfloat16_are_exact_forward_where_it_is_asked_for():
 
 def test_integers_round_in_the_decoder_alone():
     network = FGANet(1, 1, features_per_stage=(8, 16, 16, 32))
-    rounds = {name: each.by_integers for name, each in network.named_modules() if isinstance(each, DeformConv2d)}
-    assert len(rounds) == 3 and all(by_integers == name.startswith("decoder") for name, by_integers in rounds.items())
+    for kind in (DeformConv2d, Conv2d):
+        rounds = {name: each.by_integers for name, each in network.named_modules() if isinstance(each, kind)}
+        assert len(rounds) >= 3
+        assert all(by_integers == name.startswith("decoder") for name, by_integers in rounds.items())

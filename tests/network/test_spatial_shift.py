@@ -23,3 +23,10 @@ def test_every_pixel_comes_from_where_the_direction_says(step, height, width, pe
 def test_unequal_groups_are_refused():
     with pytest.raises(ValueError, match="12 channels"):
         spatial_shift(torch.zeros(1, 12, 4, 4))
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_gradients_move_back(step):
+    x = torch.rand(2, 8, 4, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda image: spatial_shift(image, step), x)
+    assert torch.autograd.gradgradcheck(lambda image: spatial_shift(image, step).square(), x)

@@ -54,6 +54,7 @@ from nnunet_fganet.compiled.threads import (
 Array = NDArray[Any]
 _F = np.float32
 _COLUMNS = 128  # of outputs of a part, at most
+_NUMBERS = 600_000  # of a line of a part, at most: as integers a line is read from a core's cache for each panel
 _PART_BYTES = 500_000  # of the numbers with one exponent, which are read twice: the second time from a core's cache
 _PARTS_A_THREAD = 2  # at least
 MOST_PRODUCTS = 2**31 // (2 * 128 * 127)  # of a sum of 32 bits, each of which counts twice
@@ -111,7 +112,7 @@ def fixed_point_conv2d(
     check_array("bias", bias, torch.float32, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
     out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=dtype)
-    lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, channels * rows.element_size())
+    lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, channels, rows.element_size())
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
     run_parts(
@@ -124,10 +125,13 @@ def fixed_point_conv2d(
     return out
 
 
-def _size_of_part(height: int, width: int, kernel: int, stride: int, pixel_bytes: int) -> tuple[int, int]:
+def _size_of_part(
+    height: int, width: int, kernel: int, stride: int, channels: int, number_bytes: int
+) -> tuple[int, int]:
     """Rows and columns of outputs that a part of an image has, at most."""
-    columns = -(-width // -(-width // _COLUMNS))
-    line_bytes = ((max(columns, ROWS_OF_TILE) - 1) * stride + kernel) * pixel_bytes
+    most = min(_COLUMNS, max(2, _NUMBERS // (stride * channels) // ROWS_OF_TILE) * ROWS_OF_TILE)
+    columns = -(-width // -(-width // most))
+    line_bytes = ((max(columns, ROWS_OF_TILE) - 1) * stride + kernel) * channels * number_bytes
     lines = min(height, max(1, (_PART_BYTES // line_bytes - kernel) // stride + 1))
     return -(-height // -(-height // lines)), columns
 

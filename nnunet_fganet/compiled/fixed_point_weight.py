@@ -12,7 +12,7 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
-from nnunet_fganet.compiled.integers import LARGEST, high_and_low
+from nnunet_fganet.compiled.integers import LARGEST, write_integers
 from nnunet_fganet.compiled.matrix_units import PANEL, STEP
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
@@ -57,8 +57,7 @@ def _largest_bits(bits: Array, channel: int) -> Any:
 @compiled
 def _write_step(numbers: Array, channel: int, start: int, count: int, factor: Any, step: Array) -> None:
     """Integers of some numbers of a channel, times a factor: high bytes, then low ones, filled up with zeros."""
-    for x in range(count):
-        step[0, x], step[1, x] = high_and_low(np.int32(np.rint(numbers[channel, start + x] * factor)))
+    write_integers(numbers, channel, start, start + count, factor, _F(1), step, 0)
     step[:, count:] = 0
 
 

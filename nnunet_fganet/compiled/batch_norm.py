@@ -1,7 +1,6 @@
-"""BatchNorm, dropout and LeakyReLU of a training, in two passes over the images forward and two back.
+"""BatchNorm, dropout and LeakyReLU of a training, in two passes over the images.
 
-Each of them alone would read and write its images: ten passes more, of which each takes as long as a convolution in
-bfloat16. The gradient can be written in bfloat16, for the convolution that the images came from.
+Each of them alone would read and write its images. Gradients are those of :mod:`.batch_norm_gradient`.
 
 Images are one row of numbers, channel after channel of each pixel. A *period* is a number of channels, or a multiple of
 it, that vectors can be counted in; tables hold a number of each channel as often as a period does.
@@ -19,8 +18,8 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.dropout import LEVELS, draw
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, kept, leaky_relu, leaky_slope, load, store
+from nnunet_fganet.compiled.half import narrow
+from nnunet_fganet.compiled.lanes import LANES, kept, leaky_relu, load, store
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -87,7 +86,7 @@ def channel_moments(rows: torch.Tensor) -> torch.Tensor:
         The rows are of another kind.
     """
     check_array("rows", rows, torch.float32, *rows.shape)
-    portions = _Portions.of(rows)
+    portions = Portions.of(rows)
     sums = rows.new_empty(portions.count, 3, portions.period)
     run_parts(_moments_loop(), portions.count, *portions.sizes, rows.data_ptr(), sums.data_ptr())
     moments = rows.new_empty(2, rows.shape[1], dtype=torch.float64)
@@ -131,8 +130,8 @@ def normalize(
     ValueError
         What is given is of another kind or shape.
     """
-    _check(rows, moments, affine)
-    portions, out = _Portions.of(rows), torch.empty_like(rows)
+    check_rows(rows, moments, affine)
+    portions, out = Portions.of(rows), torch.empty_like(rows)
     copy = torch.empty_like(rows, dtype=torch.bfloat16) if rounds else None
     addresses = (each.data_ptr() for each in (rows, moments, affine, out, out if copy is None else copy))
     given = *portions.sizes, *activation.draws, *addresses, *activation.factors, eps
@@ -140,53 +139,8 @@ def normalize(
     return out, copy
 
 
-def normalize_gradients(
-    gradient: torch.Tensor,
-    rows: torch.Tensor,
-    moments: torch.Tensor,
-    affine: torch.Tensor,
-    eps: float,
-    activation: Activation,
-    dtype: torch.dtype,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gradients of :func:`normalize` by moments that are those of the rows.
-
-    Parameters
-    ----------
-    gradient
-        Of what came out, ``(pixels, channels)``, contiguous, float32 or bfloat16.
-    rows, moments, affine, eps, activation
-        As there.
-    dtype
-        Of the first gradient: float32 or bfloat16.
-
-    Returns
-    -------
-    tuple of torch.Tensor
-        Gradients of the rows, and of weight and bias ``(2, channels)``, float32.
-
-    Raises
-    ------
-    ValueError
-        What is given is of another kind or shape.
-    """
-    _check(rows, moments, affine)
-    check_array("gradient", gradient, gradient.dtype, *rows.shape)
-    portions = _Portions.of(rows)
-    given = *portions.sizes, *activation.draws, gradient.data_ptr(), rows.data_ptr()
-    tables, factors = (moments.data_ptr(), affine.data_ptr()), (*activation.factors, eps)
-    sums = rows.new_empty(portions.count, 2, portions.period)
-    run_parts(_sums_loop(gradient.dtype), portions.count, *given, *tables, sums.data_ptr(), *factors)
-    # All sums over a channel of the gradients that come through, and of these times the rows less their mean.
-    totals = sums.view(portions.count, 2, -1, rows.shape[1]).sum((0, 2), dtype=torch.float64)
-    out = torch.empty_like(rows, dtype=dtype)
-    addresses = totals.data_ptr(), out.data_ptr()
-    run_parts(_gradient_loop(gradient.dtype, dtype), portions.count, *given, *tables, *addresses, *factors)
-    totals[1] *= (moments[1] + eps).rsqrt()
-    return out, (totals * activation.scale).float().flip(0)
-
-
-def _check(rows: torch.Tensor, moments: torch.Tensor, affine: torch.Tensor) -> None:
+def check_rows(rows: torch.Tensor, moments: torch.Tensor, affine: torch.Tensor) -> None:
+    """Refuse what is not as :func:`normalize` describes it (ValueError)."""
     pixels, channels = rows.shape
     check_array("rows", rows, torch.float32, pixels, channels)
     check_array("moments", moments, torch.float64, 2, channels)
@@ -194,7 +148,7 @@ def _check(rows: torch.Tensor, moments: torch.Tensor, affine: torch.Tensor) -> N
 
 
 @dataclass(frozen=True)
-class _Portions:
+class Portions:
     """How the numbers of images are shared out: how many there are, how many channels, and of a period and a part."""
 
     size: int
@@ -203,7 +157,8 @@ class _Portions:
     numbers: int
 
     @classmethod
-    def of(cls, rows: torch.Tensor) -> "_Portions":
+    def of(cls, rows: torch.Tensor) -> "Portions":
+        """Those of ``(pixels, channels)``."""
         pixels, channels = rows.shape
         period = math.lcm(channels, LANES)
         period *= -(-_FEWEST // period)
@@ -211,10 +166,12 @@ class _Portions:
 
     @property
     def sizes(self) -> tuple[int, int, int, int]:
+        """What loops are given."""
         return self.size, self.channels, self.period, self.numbers
 
     @property
     def count(self) -> int:
+        """How many parts there are."""
         return -(-self.size // self.numbers)
 
 
@@ -296,7 +253,7 @@ def _pooling_loop() -> Any:
 
 
 @compiled
-def _fill_table(moments: Array, affine: Array, kept_scale: Any, eps: Any, table: Array) -> None:
+def fill_table(moments: Array, affine: Array, kept_scale: Any, eps: Any, table: Array) -> None:
     """Rows of a table: factor and summand of a BatchNorm, both times ``kept_scale``, and the mean."""
     channels = moments.shape[1]
     for c in range(table.shape[1]):
@@ -353,7 +310,7 @@ def _normalize_loop(rounds: bool) -> Any:
         copy = carray(pointer(a[10]), (1, size), np.uint16)
         moments, affine = carray(pointer(a[7]), (2, channels), np.float64), carray(pointer(a[8]), (2, channels), _F)
         table, slope = np.empty((3, period), _F), _F(factors[1])
-        _fill_table(moments, affine, factors[0], factors[2], table)
+        fill_table(moments, affine, factors[0], factors[2], table)
         words = np.zeros((1, numbers // 4), np.uint64)
         levels = words.view(np.uint16)
         part = next_part(data)
@@ -367,145 +324,3 @@ def _normalize_loop(rounds: bool) -> Any:
             part = next_part(data)
 
     return normalize_portions
-
-
-@compiled
-def _through(
-    gradients: Array, images: Array, x: int, table: Array, c: int, level: Any, dropped: Any, slope: Any
-) -> Any:
-    """Gradient of one number that comes through LeakyReLU and dropout."""
-    number = widen(gradients[0, x])
-    number = number if images[0, x] * table[0, c] + table[1, c] > 0 else number * slope
-    return number if level >= dropped else _F(0)
-
-
-@compiled
-def _add_gradients(
-    gradients: Array,
-    images: Array,
-    first: int,
-    last: int,
-    table: Array,
-    levels: Array,
-    dropped: Any,
-    slope: Any,
-    sums: Array,
-) -> None:
-    """Sums in each column of the gradients that come through, and of these times the images less their mean."""
-    period = table.shape[1]
-    sums[:] = 0
-    for start in range(first, last, period):
-        stop = min(period, last - start)
-        tail = stop - stop % LANES
-        for c in range(0, tail, LANES):
-            image = load(images, 0, start + c)
-            value = load(gradients, 0, start + c) * leaky_slope(image * load(table, 0, c) + load(table, 1, c), slope)
-            if dropped > 0:
-                value = kept(value, levels, start - first + c, dropped)
-            store(sums, 0, c, load(sums, 0, c) + value)
-            store(sums, 1, c, load(sums, 1, c) + value * (image - load(table, 2, c)))
-        for c in range(tail, stop):
-            number = _through(gradients, images, start + c, table, c, levels[0, start - first + c], dropped, slope)
-            sums[0, c] += number
-            sums[1, c] += number * (images[0, start + c] - table[2, c])
-
-
-@cache
-def _sums_loop(dtype: torch.dtype) -> Any:
-    """Compile the loop over portions of all images, for gradients of ``dtype``."""
-    given = NUMBERS[dtype]
-
-    @loop(str(dtype))
-    def gradient_sums(data: Any) -> None:
-        a, factors = arguments(data, 14), float_arguments(data, 14)[11:]
-        size, channels, period, numbers, seed, dropped = a[0], a[1], a[2], a[3], np.uint64(a[4]), np.uint16(a[5])
-        gradients, images = carray(pointer(a[6]), (1, size), given), carray(pointer(a[7]), (1, size), _F)
-        moments, affine = carray(pointer(a[8]), (2, channels), np.float64), carray(pointer(a[9]), (2, channels), _F)
-        sums = carray(pointer(a[10]), (parts(data), 2, period), _F)
-        table, slope = np.empty((3, period), _F), _F(factors[1])
-        _fill_table(moments, affine, factors[0], factors[2], table)
-        words = np.zeros((1, numbers // 4), np.uint64)
-        levels = words.view(np.uint16)
-        part = next_part(data)
-        while part < parts(data):
-            first = part * numbers
-            if dropped > 0:
-                draw(seed, first // 4, words[0])
-            last = min(first + numbers, size)
-            _add_gradients(gradients, images, first, last, table, levels, dropped, slope, sums[part])
-            finish_part(data)
-            part = next_part(data)
-
-    return gradient_sums
-
-
-@compiled
-def _fill_factors(totals: Array, moments: Array, eps: Any, pixels: int, table: Array) -> None:
-    """Rows 3 and 4: what rows less their mean are multiplied by, and what is added, because the moments depend on them.
-
-    ``totals`` are the sums of :func:`_add_gradients` over each channel, of gradients as row 0 is multiplied by.
-    """
-    channels = moments.shape[1]
-    for c in range(table.shape[1]):
-        channel = c % channels
-        table[3, c] = -table[0, c] * totals[1, channel] / ((moments[1, channel] + eps) * pixels)
-        table[4, c] = -table[0, c] * totals[0, channel] / pixels
-
-
-@compiled
-def _write_gradients(
-    gradients: Array,
-    images: Array,
-    first: int,
-    last: int,
-    table: Array,
-    levels: Array,
-    dropped: Any,
-    slope: Any,
-    out: Array,
-) -> None:
-    period = table.shape[1]
-    for start in range(first, last, period):
-        stop = min(period, last - start)
-        tail = stop - stop % LANES
-        for c in range(0, tail, LANES):
-            image, scale = load(images, 0, start + c), load(table, 0, c)
-            value = load(gradients, 0, start + c) * leaky_slope(image * scale + load(table, 1, c), slope)
-            if dropped > 0:
-                value = kept(value, levels, start - first + c, dropped)
-            of_moments = (image - load(table, 2, c)) * load(table, 3, c) + load(table, 4, c)
-            store(out, 0, start + c, value * scale + of_moments)
-        for c in range(tail, stop):
-            number = _through(gradients, images, start + c, table, c, levels[0, start - first + c], dropped, slope)
-            of_moments = (images[0, start + c] - table[2, c]) * table[3, c] + table[4, c]
-            out[0, start + c] = narrow(number * table[0, c] + of_moments, out[0, start + c])
-
-
-@cache
-def _gradient_loop(dtype: torch.dtype, written_dtype: torch.dtype) -> Any:
-    """Compile the loop over portions of all images, for gradients of ``dtype``."""
-    given, written = NUMBERS[dtype], NUMBERS[written_dtype]
-
-    @loop(f"{dtype}_{written_dtype}")
-    def gradients_of_portions(data: Any) -> None:
-        a, factors = arguments(data, 15), float_arguments(data, 15)[12:]
-        size, channels, period, numbers, seed, dropped = a[0], a[1], a[2], a[3], np.uint64(a[4]), np.uint16(a[5])
-        gradients, images = carray(pointer(a[6]), (1, size), given), carray(pointer(a[7]), (1, size), _F)
-        moments, affine = carray(pointer(a[8]), (2, channels), np.float64), carray(pointer(a[9]), (2, channels), _F)
-        totals, out = carray(pointer(a[10]), (2, channels), np.float64), carray(pointer(a[11]), (1, size), written)
-        table, slope = np.empty((5, period), _F), _F(factors[1])
-        _fill_table(moments, affine, factors[0], factors[2], table)
-        _fill_factors(totals, moments, factors[2], size // channels, table)
-        words = np.zeros((1, numbers // 4), np.uint64)
-        levels = words.view(np.uint16)
-        part = next_part(data)
-        while part < parts(data):
-            first = part * numbers
-            if dropped > 0:
-                draw(seed, first // 4, words[0])
-            last = min(first + numbers, size)
-            _write_gradients(gradients, images, first, last, table, levels, dropped, slope, out)
-            finish_part(data)
-            part = next_part(data)
-
-    return gradients_of_portions

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from nnunet_fganet.compiled.batch_norm import Activation, channel_moments, normalize, normalize_gradients
+from nnunet_fganet.compiled.batch_norm import Activation, channel_moments, normalize
+from nnunet_fganet.compiled.batch_norm_gradient import normalize_gradients
 from nnunet_fganet.network.conv import Conv2d, Way
 from nnunet_fganet.network.deform_gather import channel_rows
 from nnunet_fganet.network.dropout import Dropout

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from nnunet_fganet.compiled.batch_norm import Activation, channel_moments, normalize, normalize_gradients
+from nnunet_fganet.compiled.batch_norm import Activation, channel_moments, normalize
+from nnunet_fganet.compiled.batch_norm_gradient import normalize_gradients
 from nnunet_fganet.compiled.dropout import LEVELS, drop
 
 EPS = 1e-5

@@ -1,7 +1,7 @@
 """Numbers of 16 bits in compiled loops: arrays hold the bits, as unsigned integers of bfloat16, signed ones of float16.
 
 A loop that widens what it reads and narrows what it writes serves arrays of float32 as well, whose
-numbers these functions leave as they are.
+numbers these functions leave as they are. It may write arrays of uint8, too: whole numbers.
 """
 
 from typing import Any
@@ -14,7 +14,9 @@ from numba.extending import intrinsic
 
 NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.int16}  # what arrays of these hold
 LARGEST_FLOAT16 = 65504.0
-_BITS, _HALF_BITS = ir.IntType(32), ir.IntType(16)
+# Where float32 holds whole numbers only: the last byte of a number between 0 and 255 plus this is that number, rounded.
+ONLY_WHOLE = 1.5 * 2**23
+_BITS, _HALF_BITS, _BYTE = ir.IntType(32), ir.IntType(16), ir.IntType(8)
 
 
 @intrinsic
@@ -36,7 +38,8 @@ def widen(typing_context: Any, number: Any) -> tuple[Any, Any]:
 def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
     """Number for an array whose numbers are ``like`` this one: rounded to nearest, ties to even, NaN stays NaN.
 
-    What is too large for float16 becomes its largest number: infinities would make NaN of a whole image.
+    What is too large for float16 becomes its largest number: infinities would make NaN of a whole image. For uint8
+    numbers have to be between 0 and 255; NaN becomes 0.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -45,6 +48,9 @@ def narrow(typing_context: Any, value: Any, like: Any) -> tuple[Any, Any]:
         if like == types.int16:
             kept = within_float16(builder, values[0], ir.Constant(ir.FloatType(), LARGEST_FLOAT16))
             return builder.bitcast(builder.fptrunc(kept, ir.HalfType()), _HALF_BITS)
+        if like == types.uint8:
+            moved = builder.fadd(values[0], ir.Constant(ir.FloatType(), ONLY_WHOLE))
+            return builder.trunc(builder.bitcast(moved, _BITS), _BYTE)
         bits = builder.bitcast(values[0], _BITS)
         odd = builder.and_(builder.lshr(bits, _BITS(16)), _BITS(1))
         rounded = builder.add(bits, builder.add(odd, _BITS(0x7FFF)))

@@ -1,6 +1,6 @@
 """Sixteen float32 numbers at a time in compiled loops: what a register of AVX-512 holds, or a few smaller ones.
 
-They are read from arrays of float32, bfloat16 or float16 (see :mod:`.half`), and written to such.
+They are read from arrays of float32, bfloat16 or float16 (see :mod:`.half`), and written to such or to those of uint8.
 
 Before a loop works in vectors, it tests whether what it writes overlaps with what it reads: with many arrays of a few
 dozen numbers that takes longer than the loop. Vectors that are written down need no such test.
@@ -18,7 +18,7 @@ from numba.core.datamodel import PrimitiveModel
 from numba.extending import intrinsic, overload, register_model
 
 from nnunet_fganet.compiled.decorators import ARITHMETIC
-from nnunet_fganet.compiled.half import LARGEST_FLOAT16, within_float16
+from nnunet_fganet.compiled.half import LARGEST_FLOAT16, ONLY_WHOLE, within_float16
 
 LANES = 16
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
@@ -29,9 +29,10 @@ _BITS, _HALF_BITS = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16)
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 _BFLOAT16_ROWS, FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
 _INTEGER_ROWS, BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
-_HALVES = ir.VectorType(ir.HalfType(), LANES)
+_HALVES, _WHOLE = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(ir.IntType(8), LANES)
 # Sixteen numbers in memory, and bytes of one.
 _ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
+_WRITTEN = {**_ARRAYS, types.Array(types.uint8, 2, "C"): (_WHOLE, 1)}
 _NAMES = {"float": "f32", "half": "f16", "i16": "i16"}  # of numbers, in those of LLVM's functions
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
@@ -94,13 +95,13 @@ def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, A
 
 @intrinsic
 def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) -> tuple[Any, Any] | None:
-    """Write sixteen numbers into a row of such an array, from ``column`` on."""
-    if array not in _ARRAYS:
+    """Write sixteen numbers into a row of such an array, or of one of uint8, from ``column`` on."""
+    if array not in _WRITTEN:
         return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
-        vector, size = _ARRAYS[array]
+        vector, size = _WRITTEN[array]
         builder.store(_narrowed(builder, lanes, vector), _address(context, builder, array, place, vector), align=size)
         return context.get_dummy_value()
 
@@ -143,6 +144,9 @@ def _narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
         return lanes
     if vector == _HALVES:
         return builder.fptrunc(within_float16(builder, lanes, _constant(VECTOR, LARGEST_FLOAT16)), _HALVES)
+    if vector == _WHOLE:
+        moved = builder.fadd(lanes, _constant(VECTOR, ONLY_WHOLE))
+        return builder.trunc(builder.bitcast(moved, _BITS), _WHOLE)
     if _ROUNDS_BY_ITSELF:
         return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), _HALF_BITS)
     bits, shift = builder.bitcast(lanes, _BITS), _constant(_BITS, 16)

@@ -9,6 +9,7 @@ from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.few_channels import conv2d_from_few, product_to_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
+from nnunet_fganet.compiled.levels import deform_conv2d_levels
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
@@ -144,6 +145,37 @@ def _(
     height: int,
     width: int,
     weight: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    return rows.new_empty(rows.shape[0], bias.shape[0])
+
+
+@torch.library.custom_op("nnunet_fganet::deform_conv2d_level_rows", mutates_args=())
+def deform_conv2d_level_rows(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    weight: torch.Tensor,
+    unit: torch.Tensor,
+    total: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.levels.deform_conv2d_levels`; inference only."""
+    return deform_conv2d_levels(rows, offset, mask, height, width, weight, unit, total, bias)
+
+
+@deform_conv2d_level_rows.register_fake
+def _(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    weight: torch.Tensor,
+    unit: torch.Tensor,
+    total: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
     return rows.new_empty(rows.shape[0], bias.shape[0])

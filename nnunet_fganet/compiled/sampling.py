@@ -17,7 +17,16 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
-from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import (
+    arguments,
+    check_array,
+    finish_part,
+    float_arguments,
+    next_part,
+    parts,
+    pointer,
+    run_parts,
+)
 
 # What the loops take, of which float16 is for :func:`sample_columns` alone. Positions are float32 always: bfloat16
 # resolves two pixels at column 300.
@@ -61,16 +70,51 @@ def sample_columns(
     ValueError
         What is given is of another kind or shape.
     """
+    _run_samples(rows, offset, mask, size, first, 1.0, 0, columns)
+
+
+def sample_levels(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    first: int,
+    step: float,
+    zero: int,
+    columns: torch.Tensor,
+) -> None:
+    """Write the samples of some pixels as 8-bit levels, of which ``n`` stands for ``(n - zero) * step``.
+
+    ``columns`` ``(pixels, taps, channels)``, contiguous, is uint8. Levels 0 to 255 have to include all numbers of
+    ``rows`` and factors have to be between 0 and 1, for nothing is clipped. A sample that is NaN becomes level 0. The
+    rest as for :func:`sample_columns`.
+    """
+    _run_samples(rows, offset, mask, size, first, step, zero, columns)
+
+
+def _run_samples(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    first: int,
+    step: float,
+    zero: int,
+    columns: torch.Tensor,
+) -> None:
+    """Write samples, divided by ``step``, plus ``zero``: into ``columns`` like ``rows``, or rounded into uint8."""
     pixels, taps, channels = columns.shape
     _check(rows, offset, mask, size, taps, _SAMPLED_DTYPES)
-    check_array("columns", columns, rows.dtype, pixels, taps, rows.shape[1])
+    written = torch.uint8 if columns.dtype == torch.uint8 else rows.dtype
+    check_array("columns", columns, written, pixels, taps, rows.shape[1])
     if first < 0 or first + pixels > len(rows):
         raise ValueError(f"pixels {first} to {first + pixels} are outside of {len(rows)} rows")
     run_parts(
-        _sample_loop(rows.dtype),
+        _sample_loop(rows.dtype, written),
         -(-pixels // _PIXELS),
         *(*size, taps, channels, len(rows), first, pixels),
         *(rows.data_ptr(), offset.data_ptr(), 0 if mask is None else mask.data_ptr(), columns.data_ptr()),
+        *(1 / step, float(zero)),
     )
 
 
@@ -146,9 +190,10 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
 
 @compiled
 def _sample(
-    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, out: Array, first: int
-) -> None:
-    """Write the samples of one pixel into the rows of ``out`` from ``first`` on, one a tap."""
+    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, scale: Any, zero: Any,
+    out: Array, first: int,
+) -> None:  # fmt: skip
+    """Write the samples of one pixel, times ``scale``, plus ``zero``, into rows of ``out`` from ``first`` on."""
     taps, channels = offset.shape[1], rows.shape[1]
     kernel = int(math.sqrt(taps))
     tail = channels - channels % LANES
@@ -157,26 +202,31 @@ def _sample(
     for tap in range(taps):
         row, column = _position(i, j, tap, kernel, offset, pixel)
         if math.isnan(row) or math.isnan(column):
-            for c in range(channels):
-                out[first + tap, c] = narrow(_F(np.nan), out[first + tap, c])
+            _fill(out, first + tap, _F(np.nan))
             continue
         if row < -1 or row >= height or column < -1 or column >= width:
-            out[first + tap] = 0
+            _fill(out, first + tap, zero)
             continue
         top, bottom, up, down = _neighbours(row, height)
         left, right, before, after = _neighbours(column, width)
-        factor = mask[pixel, tap] if mask.size else _F(1)
+        factor = mask[pixel, tap] * scale if mask.size else scale
         up, down = up * factor, down * factor
         wa, wb, wc, wd = up * before, up * after, down * before, down * after
         a_, b_ = base + top * width + left, base + top * width + right
         c_, d_ = base + bottom * width + left, base + bottom * width + right
         for c in range(0, tail, LANES):
-            above = wa * load(rows, a_, c) + wb * load(rows, b_, c)
+            above = zero + wa * load(rows, a_, c) + wb * load(rows, b_, c)
             store(out, first + tap, c, above + (wc * load(rows, c_, c) + wd * load(rows, d_, c)))
         for c in range(tail, channels):
-            above = wa * widen(rows[a_, c]) + wb * widen(rows[b_, c])
+            above = zero + wa * widen(rows[a_, c]) + wb * widen(rows[b_, c])
             value = above + (wc * widen(rows[c_, c]) + wd * widen(rows[d_, c]))
             out[first + tap, c] = narrow(value, out[first + tap, c])
+
+
+@compiled
+def _fill(out: Array, row: int, number: Any) -> None:
+    for c in range(out.shape[1]):
+        out[row, c] = narrow(number, out[row, c])
 
 
 @inlined
@@ -238,22 +288,23 @@ def _gradient(
 
 
 @cache
-def _sample_loop(dtype: torch.dtype) -> Any:
-    """Compile the loop of :func:`sample_columns`."""
-    numbers = NUMBERS[dtype]
+def _sample_loop(dtype: torch.dtype, written: torch.dtype) -> Any:
+    """Compile the loop of :func:`sample_columns` and :func:`sample_levels`."""
+    numbers, written_numbers = NUMBERS[dtype], np.uint8 if written == torch.uint8 else NUMBERS[written]
 
-    @loop(str(dtype))
+    @loop(f"{dtype} {written}")
     def samples(data: Any) -> None:
-        a = arguments(data, 11)
+        a, factors = arguments(data, 13), float_arguments(data, 13)[11:]
+        scale, zero = _F(factors[0]), _F(factors[1])
         height, width, taps, channels, total, first, pixels = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
         rows = carray(pointer(a[7]), (total, channels), numbers)
         offset = carray(pointer(a[8]), (total, taps, 2), np.float32)
         mask = carray(pointer(a[9]), (total if a[9] else 0, taps), np.float32)
-        columns = carray(pointer(a[10]), (pixels * taps, channels), numbers)
+        columns = carray(pointer(a[10]), (pixels * taps, channels), written_numbers)
         part = next_part(data)
         while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
-                _sample(rows, offset, mask, height, width, first + k, columns, k * taps)
+                _sample(rows, offset, mask, height, width, first + k, scale, zero, columns, k * taps)
             finish_part(data)
             part = next_part(data)
 

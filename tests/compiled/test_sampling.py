@@ -87,6 +87,8 @@ from nnunet_fganet.compiled.few_channels import conv2d_from_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.sampling import sample_levels
+from nnunet_fganet.network.deform_gather import channel_rows, positions
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
 from nnunet_fganet.compiled import winograd
@@ -100,6 +102,8 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
     deform_conv2d(x, offset, torch.randn(4, 3, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
     wide = torch.randn(2, 150, 5, 7, requires_grad=True)
     deform_conv2d(wide, offset, torch.randn(4, 150, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
+    places = positions(offset.detach(), None)
+    sample_levels(channel_rows(wide.detach()), *places, (5, 7), 10, 0.1, 128, torch.empty(60, 9, 150).byte())
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)

@@ -5,8 +5,9 @@ import torch
 from torch.nn import functional
 
 from nnunet_fganet.compiled import operators
+from nnunet_fganet.compiled.levels import multiplies_levels
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.inference.deform import PackedDeformConv2d
+from nnunet_fganet.inference.deform import CHANNELS_OF_LEVELS, PackedDeformConv2d
 from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
 from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
 
@@ -74,6 +75,30 @@ def test_packed_deformable_convolution(monkeypatch, dtype, packed, modulated):
     tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 2e-2, "atol": 2e-2}
     expected = deform_conv2d(x.float(), offset, conv.weight, conv.bias, mask, backend="torchvision")
     torch.testing.assert_close(ready(x, offset, mask).float(), expected, **tolerance)
+
+
+@pytest.mark.skipif(not multiplies_levels(), reason="needs products of 8-bit integers (AMX, AVX-512 VNNI)")
+@pytest.mark.parametrize("modulated", [True, False])
+@torch.no_grad()
+def test_wide_deformable_convolutions_that_may_be_rounded_multiply_8_bits(monkeypatch, modulated):
+    torch.manual_seed(0)
+    conv = DeformConv2d(CHANNELS_OF_LEVELS, 20)
+    assert not PackedDeformConv2d(conv, torch.bfloat16).in_levels
+    conv.by_integers = True
+    ready = PackedDeformConv2d(conv, torch.bfloat16)
+    assert ready.in_levels
+    assert not PackedDeformConv2d(conv, torch.float32).in_levels
+    x = torch.randn(2, CHANNELS_OF_LEVELS, 11, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    offset, mask = torch.randn(2, 18, 11, 12), torch.rand(2, 9, 11, 12) if modulated else None
+    expected = deform_conv2d(x.float(), offset, conv.weight, conv.bias, mask, backend="torchvision")
+    out = ready(x, offset, mask)
+    assert out.dtype == torch.bfloat16
+    assert (out.float() - expected).norm() <= 0.03 * expected.norm()
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    assert not PackedDeformConv2d(conv, torch.bfloat16).in_levels
+    narrow = DeformConv2d(CHANNELS_OF_LEVELS - 8, 20)
+    narrow.by_integers = True
+    assert not PackedDeformConv2d(narrow, torch.bfloat16).in_levels
 
 
 def test_packing_leaves_the_layers_as_they_were():

@@ -29,6 +29,7 @@ VARIANTS = {
     "instance_norm": {"norm": "instance"},
     "torchvision": {"deform_backend": "torchvision"},
     "narrow": {"features_per_stage": (8, 8, 8)},
+    "wide": {"features_per_stage": (8, 16, 128, 128)},  # its first decoder stage has deformable convolutions in 8 bits
 }
 
 
@@ -111,7 +112,7 @@ def test_every_variant_in_bfloat16(monkeypatch, variant, shape):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_compiled_networks_compute_the_same(monkeypatch, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    reference, x = network(features_per_stage=(8, 16, 16, 16)), torch.randn(1, 2, 64, 64)
+    reference, x = network(**VARIANTS["wide"]), torch.randn(1, 2, 64, 64)
     compiled = optimize_for_inference(reference, dtype, compiled=True)(x)
     tolerance = 1e-4 if dtype == torch.float32 else 1e-2
     torch.testing.assert_close(compiled, optimize_for_inference(reference, dtype)(x), rtol=tolerance, atol=tolerance)

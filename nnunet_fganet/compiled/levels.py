@@ -1,0 +1,110 @@
+"""Deformable convolutions for inference by products of 8-bit integers: samples in 255 levels, weights in as many.
+
+What they round is a hundredth of the result, which is no more than how strongly each feature is weighed, and halves the
+time of the products, where the processor multiplies 8-bit integers (docs/performance.md).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.sampling import sample_levels
+
+BLOCK = 2048  # pixels whose samples are taken before they are multiplied
+_LEVELS, _LARGEST = 254, 127  # of a sample, but one that rounding may want; of a weight
+_SMALLEST_UNIT = 1e-30
+
+
+def multiplies_levels() -> bool:
+    """Whether torch has oneDNN's products of 8-bit integers, and this CPU says that it has units for them."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
+        return False
+    get_capabilities: Callable[[], dict[str, Any]] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )  # older torch cannot tell
+    return has_matrix_units() or bool(get_capabilities().get("avx512_vnni", False))
+
+
+def level_weight(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Round the matrix of a deformable convolution.
+
+    Parameters
+    ----------
+    matrix
+        ``(out_channels, taps * channels)``, float32.
+
+    Returns
+    -------
+    weight, unit, total
+        Integers as oneDNN's products have them; what 1 stands for, and the sum of the integers, of each output channel,
+        float32.
+    """
+    unit = matrix.abs().amax(1).clamp(min=_SMALLEST_UNIT) / _LARGEST
+    integers = (matrix / unit[:, None]).round()
+    packed = torch.ops.onednn.qlinear_prepack(integers.to(torch.int8).contiguous(), [BLOCK, matrix.shape[1]])
+    return packed, unit, integers.sum(1)
+
+
+def deform_conv2d_levels(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    weight: torch.Tensor,
+    unit: torch.Tensor,
+    total: torch.Tensor,
+    bias: torch.Tensor,
+) -> torch.Tensor:
+    """Deformable convolution, image by image, block by block of :data:`BLOCK` pixels.
+
+    Parameters
+    ----------
+    rows, offset, mask
+        See :func:`.sampling.sample_columns`; factors are between 0 and 1. The levels reach from the smallest number of
+        an image to the largest one.
+    height, width
+        Of the images.
+    weight, unit, total
+        Of :func:`level_weight`.
+    bias
+        ``(out_channels,)``, float32.
+
+    Returns
+    -------
+    torch.Tensor
+        ``(batch * height * width, out_channels)``, like ``rows``. An offset or factor that is NaN makes NaN of its
+        pixel, a number of an image that is not finite makes NaN of the image.
+    """
+    out = rows.new_empty(len(rows), len(bias))
+    columns = rows.new_empty(min(BLOCK, height * width), offset.shape[1], rows.shape[1], dtype=torch.uint8)
+    zeros = torch.zeros(len(bias), dtype=torch.int32)
+    for start in range(0, len(rows), height * width):
+        stop = start + height * width
+        step, zero = _levels_of(rows[start:stop])
+        if zero is None:
+            out[start:stop] = torch.nan
+            continue
+        # What the level of 0 adds to all sums of a channel is taken off with the bias.
+        shifted = bias - step * zero * unit * total
+        for first in range(start, stop, BLOCK):
+            block = columns[: stop - first]
+            sample_levels(rows, offset, mask, (height, width), first, step, zero, block)
+            given = (block.view(len(block), -1), step, 0, weight, unit, zeros, shifted, 1.0, 0, rows.dtype)
+            out[first : first + len(block)] = torch.ops.onednn.qlinear_pointwise(*given, "none", [], "")
+    missing = offset.isnan().flatten(1).any(1)
+    if mask is not None:
+        missing |= mask.isnan().any(1)
+    return out.masked_fill_(missing[:, None], torch.nan)
+
+
+def _levels_of(rows: torch.Tensor) -> tuple[float, int | None]:
+    """Step between two levels, and the level of 0; none where a number is not finite."""
+    low, high = (float(each) for each in rows.aminmax())
+    low, high = min(low, 0.0), max(high, 0.0)
+    if not (low > -torch.inf and high < torch.inf):
+        return 1.0, None
+    step = max((high - low) / _LEVELS, _SMALLEST_UNIT)
+    return step, -int(low / step // 1)

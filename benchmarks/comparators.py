@@ -75,7 +75,7 @@ def _networks(name: str) -> list[nn.Module]:
 
 
 def _frames(seeds: range) -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = zip(*(frame_and_label(SIZE, seed) for seed in seeds), strict=True)
+    images, labels = zip(*(frame_and_label(SIZE, seed, darker=0) for seed in seeds), strict=True)
     return torch.cat(images), torch.cat(labels)
 
 

@@ -35,7 +35,7 @@ def main(what: str, backend: str, batch: str = "2", size: str = "256", device: s
     if what == "step":
         _steps(backend, images, labels)
     else:
-        _frames(trained_like_network().to(device), backend, images[:1])
+        _frames(trained_like_network().to(device), backend, images[:1], labels[:1])
 
 
 def _steps(backend: str, images: torch.Tensor, labels: torch.Tensor) -> None:
@@ -94,8 +94,8 @@ def _training_network(backend: str, images: torch.Tensor) -> FGANet:
 
 
 @torch.no_grad()
-def _frames(network: FGANet, backend: str, image: torch.Tensor) -> None:
-    call_wire(network, image)
+def _frames(network: FGANet, backend: str, image: torch.Tensor, label: torch.Tensor) -> None:
+    call_wire(network, image, label)
     with _without_tf32():
         expected = with_backend(network, "torchvision")(image).cpu()
     print(f"{'a frame':40}{'first, s':>10}{'then, ms':>10}{'agreement':>12}{'largest difference':>20}")

@@ -45,8 +45,8 @@ def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str]
     chosen = list(candidates(device, say))
     throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in chosen}
     for size in sizes:
-        image = frame_and_label(size)[0].to(device)
-        call_wire(network, image)
+        image, label = (each.to(device) for each in frame_and_label(size))
+        call_wire(network, image, label)
         flops = count_operations(network, 1, (size, size)).flops
         reference = None
         for candidate in chosen:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torchvision import ops  # here: the exporter to ONNX looks for its operators before it records a network
 
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.network.deform_gather import (
@@ -37,8 +38,6 @@ def _torchvision(
     bias: torch.Tensor | None,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    from torchvision import ops  # takes a while, and nnU-Net's processes do without on CPUs
-
     # In half precision the CPU kernel does not exist, and the GPU's places samples in it: in steps of
     # a quarter of a pixel at column 300.
     compute = torch.promote_types(x.dtype, torch.float32)

@@ -181,6 +181,22 @@ def test_export():
     torch.testing.assert_close(exported.module()(x), network(x), rtol=1e-4, atol=1e-4)
 
 
+def test_a_fresh_process_exports_to_onnx():
+    """The exporter knows torchvision's operators only if torchvision was imported before."""
+    pytest.importorskip("onnxscript", reason="comes with the extra benchmark")
+    program = """
+import torch
+from nnunet_fganet.network.fganet import FGANet
+network = FGANet(1, 1, features_per_stage=(8, 8, 8)).eval()
+exported = torch.onnx.export(network, (torch.zeros(1, 1, 16, 16),), dynamo=True, opset_version=19, verbose=False)
+print(sum(node.op_type == "DeformConv" for node in exported.model.graph))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    network = FGANet(1, 1, features_per_stage=(8, 8, 8))
+    assert int(done.stdout.splitlines()[-1]) == sum(isinstance(each, SDA) for each in network.modules())
+
+
 @pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
 def test_the_gradient_of_an_upsampled_image_arrives_in_order(layout):
     """Behind a concatenation it is a part of another one, for which torch takes twenty times as long."""

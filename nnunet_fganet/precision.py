@@ -2,12 +2,10 @@
 
 import os
 import platform
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.matrix_units import cpu_capabilities, has_matrix_units
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 ENVIRONMENT_VARIABLE = "FGANET_PRECISION"
@@ -23,7 +21,7 @@ def cpu_has_bfloat16_units() -> bool:
 
     Without such units torch still computes in bfloat16, many times slower than in float32.
     """
-    capabilities = _cpu_capabilities()
+    capabilities = cpu_capabilities()
     return any(capabilities.get(name, False) for name in _BFLOAT16_UNITS)
 
 
@@ -47,20 +45,15 @@ def image_dtype(dtype: torch.dtype, device: str, fine: bool) -> torch.dtype:
 
 def cpu_may_have_matrix_units() -> bool:
     """Whether this CPU has matrix units for bfloat16, or cannot be asked."""
-    capabilities = _cpu_capabilities()
+    capabilities = cpu_capabilities()
     return not capabilities or any(capabilities.get(name, False) for name in _MATRIX_UNITS)
 
 
 def describe_cpu() -> str:
     """Name, cores and bfloat16 units of the CPU, in one line."""
-    name = _cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
+    name = cpu_capabilities().get("cpu_name") or platform.processor() or platform.machine()
     units = "bfloat16 units" if cpu_has_bfloat16_units() else "no bfloat16 units: computes in float32"
     return f"{name}, {os.cpu_count()} cores, {units}"
-
-
-def _cpu_capabilities() -> dict[str, Any]:
-    get_capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
-    return get_capabilities()  # older torch cannot tell: none
 
 
 def compute_dtypes(setting: str = "auto") -> dict[str, torch.dtype]:

@@ -4,16 +4,13 @@ What they round is a hundredth of the result, which is no more than how strongly
 time of the products, where the processor multiplies 8-bit integers (docs/performance.md).
 """
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
-from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.sampling import sample_levels
+from nnunet_fganet.compiled.matrix_units import cpu_capabilities, has_matrix_units
+from nnunet_fganet.compiled.sampling import BLOCK, sample_levels
 
-BLOCK = 2048  # pixels whose samples are taken before they are multiplied
-_LEVELS, _LARGEST = 254, 127  # of a sample, but one that rounding may want; of a weight
+_STEPS = 254  # between the smallest and the largest number of an image: rounding the level of 0 takes one more
+_LARGEST = 127  # of a weight
 _SMALLEST_UNIT = 1e-30
 
 
@@ -21,10 +18,7 @@ def multiplies_levels() -> bool:
     """Whether torch has oneDNN's products of 8-bit integers, and this CPU says that it has units for them."""
     if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.onednn, "qlinear_pointwise")):
         return False
-    get_capabilities: Callable[[], dict[str, Any]] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )  # older torch cannot tell
-    return has_matrix_units() or bool(get_capabilities().get("avx512_vnni", False))
+    return has_matrix_units() or bool(cpu_capabilities().get("avx512_vnni", False))
 
 
 def level_weight(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -106,5 +100,5 @@ def _levels_of(rows: torch.Tensor) -> tuple[float, int | None]:
     low, high = min(low, 0.0), max(high, 0.0)
     if not (low > -torch.inf and high < torch.inf):
         return 1.0, None
-    step = max((high - low) / _LEVELS, _SMALLEST_UNIT)
+    step = max((high - low) / _STEPS, _SMALLEST_UNIT)
     return step, -int(low / step // 1)

@@ -5,6 +5,7 @@ of 64 x 16 adds to a tile of 16 x 16 sums of 32 bits (Intel 64 and IA-32 Archite
 TDPBSSD). A 16-bit integer is ``256 * high + low`` of two 8-bit ones; of the four products of two such sums three count.
 """
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -37,6 +38,12 @@ def has_matrix_units() -> bool:
         return False
     allow = getattr(torch.cpu, "_init_amx", None)  # Linux wants to be asked for the memory of the tiles
     return allow is not None and bool(allow())
+
+
+def cpu_capabilities() -> dict[str, Any]:
+    """What this CPU says of itself, by torch's names: nothing where torch is too old to ask."""
+    get_capabilities: Callable[[], dict[str, Any]] = getattr(torch.cpu, "get_capabilities", dict)
+    return get_capabilities()
 
 
 @cache

@@ -11,12 +11,8 @@ from nnunet_fganet.compiled.few_channels import conv2d_from_few, product_to_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.levels import deform_conv2d_levels
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
-from nnunet_fganet.compiled.sampling import sample_columns, sample_gradients
+from nnunet_fganet.compiled.sampling import BLOCK, sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
-
-# Pixels whose samples are taken before they are multiplied: they stay in the cache between the two,
-# and those of a whole frame would take 151 MB at 128 x 128 x 256.
-BLOCK = 2048
 
 
 @torch.library.custom_op("nnunet_fganet::sampled_columns", mutates_args=())

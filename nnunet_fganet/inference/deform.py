@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from nnunet_fganet.compiled.levels import level_weight, multiplies_levels
-from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_level_rows, deform_conv2d_rows
-from nnunet_fganet.compiled.sampling import DTYPES
+from nnunet_fganet.compiled.operators import deform_conv2d_level_rows, deform_conv2d_rows
+from nnunet_fganet.compiled.sampling import BLOCK, DTYPES
 from nnunet_fganet.inference.packing import pack_matrix
 from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend, deform_conv2d
 from nnunet_fganet.network.deform_gather import channel_rows, positions, weight_matrix

@@ -14,8 +14,8 @@ from torch.nn import functional
 from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
-from nnunet_fganet.compiled.operators import BLOCK, deform_conv2d_rows, sampled_columns, sampled_columns_gradients
-from nnunet_fganet.compiled.sampling import DTYPES, sample_columns
+from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
+from nnunet_fganet.compiled.sampling import BLOCK, DTYPES, sample_columns
 
 CORNERS = 4
 

@@ -163,7 +163,8 @@ class DeformConv2d(nn.Module):
     Attributes
     ----------
     by_integers
-        A training on a CPU in bfloat16 may round the forward pass to 16-bit integers; not without being told so.
+        A training on a CPU in bfloat16 may round the forward pass to 16-bit integers, a prepared network in bfloat16
+        to 8-bit ones (:class:`nnunet_fganet.inference.deform.PackedDeformConv2d`); not without being told so.
     """
 
     by_integers = False

@@ -4,6 +4,7 @@ Sums are taken part by part of an image, of differences to one of the part's own
 (Chan et al. 1979): neither a large mean nor a far-off corner swallows small deviations.
 """
 
+import math
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import gelu, sigmoid
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
+from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store, zeros
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -27,6 +28,7 @@ from nnunet_fganet.compiled.threads import (
 )
 
 _PARTS = 32  # of an image, at most, whose sums are put together
+_CHANNELS = 64  # whose sums are put together at a time
 _NUMBERS = 2**14  # of a part of an image that is taken as one row of numbers
 EPS = 1e-5
 Array = NDArray[Any]
@@ -73,18 +75,16 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
 
 
 def _statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean, and one over the standard deviation, of ``size`` values; both contiguous float32.
+    """Mean, and one over the standard deviation, of ``size`` values of each channel, ``(batch, channels)`` float32.
 
-    ``sums`` ``(batch, parts, 4, ...)``: of each part its number of values, one of them, and the sums of the differences
-    to that one and of their squares. Values that no part counts are zeros.
+    ``sums`` ``(batch, parts, 4, channels)``: of each part its number of values, one of them, and the sums of the
+    differences to that one and of their squares. Values that no part counts are zeros.
     """
-    counts, pivots, first, second = sums.double().unbind(2)
-    means = pivots + first / counts.clamp(min=1)
-    mean = (counts * means).sum(1) / size
-    within = (second - first.square() / counts.clamp(min=1)).sum(1)
-    between = (counts * (means - mean[:, None]).square()).sum(1) + (size - counts.sum(1)) * mean.square()
-    variance = (within + between).clamp(min=0) / size
-    return mean.float().contiguous(), (variance + EPS).rsqrt().float().contiguous()
+    batch, portions, _, channels = sums.shape
+    mean, scale = sums.new_empty(batch, channels), sums.new_empty(batch, channels)
+    addresses = (each.data_ptr() for each in (sums, mean, scale))
+    run_parts(_statistics_loop(), batch * -(-channels // _CHANNELS), batch, portions, channels, size, *addresses)
+    return mean, scale
 
 
 def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
@@ -111,10 +111,10 @@ def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
     check_array("attention", attention, attention.dtype, *rows.shape)
     batch, size = len(rows), rows.shape[1:].numel()
     portions = -(-size // _NUMBERS)
-    sums = rows.new_empty(batch, portions, 4, dtype=torch.float32)
+    sums = rows.new_empty(batch, portions, 4, 1, dtype=torch.float32)
     addresses = attention.data_ptr(), sums.data_ptr()
     run_parts(_moments_loop(attention.dtype), batch * portions, batch, size, portions, *addresses)
-    moments = torch.stack(_statistics(sums, size), dim=1)
+    moments = torch.cat(_statistics(sums, size), dim=1)
     out = torch.empty_like(rows)
     given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
     run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)
@@ -130,6 +130,8 @@ def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, 
     """
     channels = sums.shape[1]
     tail = stop - (stop - start) % LANES
+    if first >= last:
+        return
     for c in range(start, stop):
         if sums[0, c] == 0:
             sums[1, c] = widen(rows[row, (first + last) // 2 * channels + c])
@@ -149,14 +151,32 @@ def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, 
             sums[3, c] += value * value
 
 
+@compiled
+def _put_together(sums: Array, channel: int, size: int) -> tuple[Any, Any]:
+    """Mean, and one over the standard deviation, of a channel of an image; ``sums`` ``(parts, 4, channels)``."""
+    total = 0.0
+    for part in range(len(sums)):
+        total += np.float64(sums[part, 0, channel]) * sums[part, 1, channel] + sums[part, 2, channel]
+    mean, counted, deviation = total / size, 0.0, 0.0
+    for part in range(len(sums)):
+        count, first = np.float64(sums[part, 0, channel]), np.float64(sums[part, 2, channel])
+        if count > 0:
+            difference = sums[part, 1, channel] + first / count - mean
+            deviation += sums[part, 3, channel] - first * first / count + count * difference * difference
+            counted += count
+    deviation += (size - counted) * mean * mean
+    deviation = 0.0 if deviation < 0 else deviation  # which leaves NaN
+    return _F(mean), _F(1 / math.sqrt(deviation / size + EPS))
+
+
 @inlined
-def _read_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) -> None:
+def _copy_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) -> None:
     """Copy ``count`` channels of a row, from ``x`` on, into ``line``, from ``y`` on."""
-    tail = count - count % LANES
-    for c in range(0, tail, LANES):
-        store(line, 0, y + c, load(rows, row, x + c))
+    tail = count - count % COPIED
+    for c in range(0, tail, COPIED):
+        copy(rows, row, x + c, line, 0, y + c)
     for c in range(tail, count):
-        line[0, y + c] = widen(rows[row, x + c])
+        line[0, y + c] = rows[row, x + c]
 
 
 @inlined
@@ -167,7 +187,7 @@ def _normalize_pixel(line: Array, x: int, mean: Array, scale: Array, out: Array,
     for c in range(0, tail, LANES):
         store(out, row, x + c, gelu((load(line, 0, x + c) - load(mean, 0, c)) * load(scale, 0, c)))
     for c in range(tail, channels):
-        out[row, x + c] = narrow(gelu((line[0, x + c] - mean[0, c]) * scale[0, c]), out[row, x + c])
+        out[row, x + c] = narrow(gelu((widen(line[0, x + c]) - mean[0, c]) * scale[0, c]), out[row, x + c])
 
 
 @cache
@@ -183,21 +203,52 @@ def _sums_loop(dtype: torch.dtype) -> Any:
         steps = carray(pointer(a[7]), (groups, 2), np.int64)
         sums = carray(pointer(a[8]), (batch * portions, 4, channels), np.float32)
         size = channels // groups
+        top, bottom = max(0, steps[:, 0].max()), height + min(0, steps[:, 0].min())
+        left, right = max(0, steps[:, 1].max()), width + min(0, steps[:, 1].min())
         part = next_part(data)
         while part < parts(data):
             image, portion = part // portions, part % portions
             sums[part] = 0
             for row in range(portion * height // portions, (portion + 1) * height // portions):
+                # Of what all groups read, sums of all channels: groups may have fewer channels than a vector.
+                inside = top <= row < bottom and left < right
+                if inside:
+                    _add_channel_sums(images[image], row, left, right, 0, channels, sums[part])
                 for group in range(groups):
                     down, across = steps[group, 0], steps[group, 1]
                     first, last = max(0, across), width + min(0, across)
-                    if max(0, down) <= row < height + min(0, down) and first < last:
-                        start = group * size
-                        _add_channel_sums(images[image], row, first, last, start, start + size, sums[part])
+                    start, stop = group * size, (group + 1) * size
+                    if max(0, down) <= row < height + min(0, down):
+                        end, begin = (left, right) if inside else (last, last)
+                        _add_channel_sums(images[image], row, first, end, start, stop, sums[part])
+                        _add_channel_sums(images[image], row, begin, last, start, stop, sums[part])
             finish_part(data)
             part = next_part(data)
 
     return channel_sums
+
+
+@cache
+def _statistics_loop() -> Any:
+    """Compile the loop over groups of the channels of all images."""
+
+    @loop("float32")
+    def statistics(data: Any) -> None:
+        a = arguments(data, 7)
+        batch, portions, channels, size = a[0], a[1], a[2], a[3]
+        sums = carray(pointer(a[4]), (batch, portions, 4, channels), np.float32)
+        mean = carray(pointer(a[5]), (batch, channels), np.float32)
+        scale = carray(pointer(a[6]), (batch, channels), np.float32)
+        groups = -(-channels // _CHANNELS)
+        part = next_part(data)
+        while part < parts(data):
+            image, first = part // groups, part % groups * _CHANNELS
+            for channel in range(first, min(first + _CHANNELS, channels)):
+                mean[image, channel], scale[image, channel] = _put_together(sums[image], channel, size)
+            finish_part(data)
+            part = next_part(data)
+
+    return statistics
 
 
 @cache
@@ -215,7 +266,7 @@ def _shift_loop(dtype: torch.dtype) -> Any:
         scale = carray(pointer(a[8]), (batch, 1, channels), np.float32)
         out = carray(pointer(a[9]), (batch * height, width * channels), numbers)
         size = channels // groups
-        line = np.empty((1, width * channels), np.float32)
+        line = np.empty((1, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):
             image, row = part // height, part % height
@@ -225,7 +276,7 @@ def _shift_loop(dtype: torch.dtype) -> Any:
                 if 0 <= source < height:
                     for j in range(max(0, -across), width - max(0, across)):
                         x, y = (j + across) * channels + group * size, j * channels + group * size
-                        _read_pixel(images[image], source, x, line, y, size)
+                        _copy_pixel(images[image], source, x, line, y, size)
             means, scales = mean[image], scale[image]
             for j in range(width):
                 _normalize_pixel(line, j * channels, means, scales, out, part)

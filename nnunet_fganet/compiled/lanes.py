@@ -21,6 +21,7 @@ from nnunet_fganet.compiled.decorators import ARITHMETIC
 from nnunet_fganet.compiled.half import LARGEST_FLOAT16, ONLY_WHOLE, within_float16
 
 LANES = 16
+COPIED = 8  # numbers at a time: of narrow images, what moves together are as few channels
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
@@ -106,6 +107,25 @@ def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) ->
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, _LANES), generate
+
+
+@intrinsic
+def copy(typing_context: Any, rows: Any, row: Any, column: Any, out: Any, out_row: Any, out_column: Any) -> Any:
+    """Copy :data:`COPIED` numbers of a row of such an array, from ``column`` on, into a row of another like it."""
+    if rows not in _ARRAYS or out != rows:
+        return None
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        numbers, size = _ARRAYS[rows]
+        vector = ir.VectorType(numbers.element, COPIED).as_pointer()
+        source, target = (
+            builder.bitcast(address(context, builder, array, row, column, COPIED, rows), vector)
+            for array, row, column in (values[:3], values[3:])
+        )
+        builder.store(builder.load(source, align=size), target, align=size)
+        return context.get_dummy_value()
+
+    return types.void(rows, types.intp, types.intp, out, types.intp, types.intp), generate
 
 
 @intrinsic

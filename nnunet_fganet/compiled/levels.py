@@ -86,12 +86,12 @@ def deform_conv2d_levels(
         for first in range(start, stop, BLOCK):
             block = columns[: stop - first]
             sample_levels(rows, offset, mask, (height, width), first, step, zero, block)
-            given = (block.view(len(block), -1), step, 0, weight, unit, zeros, shifted, 1.0, 0, rows.dtype)
-            out[first : first + len(block)] = torch.ops.onednn.qlinear_pointwise(*given, "none", [], "")
-    missing = offset.isnan().flatten(1).any(1)
-    if mask is not None:
-        missing |= mask.isnan().any(1)
-    return out.masked_fill_(missing[:, None], torch.nan)
+            factors = (block.view(len(block), -1), step, 0, weight, unit, zeros, shifted, 1.0, 0, rows.dtype)
+            out[first : first + len(block)] = torch.ops.onednn.qlinear_pointwise(*factors, "none", [], "")
+    for given in (offset, mask):
+        if given is not None and given.sum().isnan():  # a sum takes no time; infinities may make it NaN, too
+            out.masked_fill_(given.isnan().flatten(1).any(1)[:, None], torch.nan)
+    return out
 
 
 def _levels_of(rows: torch.Tensor) -> tuple[float, int | None]:

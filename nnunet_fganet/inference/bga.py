@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_and_add_rows, gate_by_sigmoid_rows, joined_rows, max_pool2_rows
-from nnunet_fganet.inference.layout import image, image_rows
+from nnunet_fganet.inference.layout import converted, image, image_rows
 from nnunet_fganet.network.bga import BGA, upsample2
 from nnunet_fganet.network.decoder import DecoderStage
 
@@ -40,7 +40,7 @@ class PreparedDecoderStage(nn.Module):
 
     def forward(self, deep: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
         """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
-        deep, skip = self.match(deep.to(self.dtype)), skip.to(self.dtype)
+        deep, skip = self.match(converted(deep, self.dtype)), converted(skip, self.dtype)
         fused = skip if self.bga is None else self.bga(skip, deep)
         return self.block(self.sda(self.join(fused, deep)))
 

@@ -42,6 +42,8 @@ SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 # On images of fewer tiles, reading the weights of Winograd's convolution, of which there are four times as many, costs
 # more than it saves (benchmarks/convolutions.py).
 WINOGRAD_TILES = 16
+# With more, a depthwise and a 1 x 1 convolution by integers are faster than the one of full depth that they make.
+_JOINED_CHANNELS = 64
 
 
 class PackedConv2d(nn.Module):
@@ -244,7 +246,7 @@ def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn
         from nnunet_fganet.inference.gpu import GpuConv2d  # needs Triton
 
         return GpuConv2d(conv, activation, dtype)
-    if dtype == torch.float16 and conv.weight.device.type == "cpu" and has_matrix_units():
+    if _by_integers(conv, dtype):
         return _pack_in_float16(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
@@ -267,6 +269,9 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             if activation != "none":
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
+                if _is_faster_joined(layer, dtype):
+                    waiting[0] = _joined(layer, waiting[0])
+                    continue
                 layer, waiting[0] = _with_moved_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype)
         packed.append(layer)
@@ -275,6 +280,26 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
 
 def _is_product(conv: nn.Conv2d) -> bool:
     return conv.kernel_size == conv.stride == (1, 1) and conv.padding == (0, 0) and conv.groups == 1
+
+
+def _by_integers(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    """Whether matrix units for 8-bit integers compute convolutions in this dtype where ``conv`` is."""
+    return dtype == torch.float16 and conv.weight.device.type == "cpu" and has_matrix_units()
+
+
+def _is_faster_joined(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    is_depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+    return is_depthwise and conv.in_channels <= _JOINED_CHANNELS and _by_integers(conv, dtype)
+
+
+def _joined(conv: nn.Conv2d, product: nn.Conv2d) -> nn.Conv2d:
+    """One convolution that computes what a depthwise one and the 1 x 1 convolution behind it do."""
+    conv, product = _with_moved_bias(conv, product)
+    joined = copy.deepcopy(conv)
+    joined.groups, joined.out_channels = 1, product.out_channels
+    joined.weight = nn.Parameter(product.weight.detach() * conv.weight.detach().transpose(0, 1))
+    joined.bias = product.bias
+    return joined
 
 
 def _with_moved_bias(conv: nn.Conv2d, product: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:

@@ -13,6 +13,7 @@ from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage, PreparedMaxPool2d
 from nnunet_fganet.inference.graph import CudaGraphs
+from nnunet_fganet.inference.layout import converted
 from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
@@ -136,7 +137,7 @@ class _Rounding(nn.Module):
         self.dtype = dtype
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.to(self.dtype)
+        return converted(x, self.dtype)
 
 
 class _PreparedInstanceNorm(nn.Module):

@@ -7,7 +7,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.layout import image, image_rows
+from nnunet_fganet.inference.layout import converted, image, image_rows
 from nnunet_fganet.inference.packing import pack_convolution
 from nnunet_fganet.network.norm import image_norm, instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
@@ -34,7 +34,7 @@ class PreparedSDA(nn.Module):
         """``(batch, channels, height, width)`` to the same shape."""
         shifted = self._shifted(self.pointwise(x))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
-        attention = self.deform_conv(shifted.to(self.deform_dtype), offset, mask)
+        attention = self.deform_conv(converted(shifted, self.deform_dtype), offset, mask)
         if not self.in_loops:
             return x * image_norm(attention.to(x.dtype)).sigmoid()
         return image(gate_rows(image_rows(x), image_rows(attention)))

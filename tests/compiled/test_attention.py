@@ -25,7 +25,7 @@ def expected_shift(rows):
 @given(
     seed=st.integers(0, 10_000),
     batch=st.integers(1, 3),
-    groups_of=st.sampled_from([1, 2, 3, 16, 18]),
+    groups_of=st.sampled_from([1, 2, 3, 8, 9, 16, 18]),
     height=st.integers(1, 9),
     width=st.integers(2, 9),
     dtype=DTYPES,

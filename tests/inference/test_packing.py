@@ -8,7 +8,14 @@ from nnunet_fganet.compiled import operators
 from nnunet_fganet.compiled.levels import multiplies_levels
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.deform import CHANNELS_OF_LEVELS, PackedDeformConv2d
-from nnunet_fganet.inference.packing import PackedConv2d, WinogradConv2d, pack_convolution, pack_convolutions
+from nnunet_fganet.inference.packing import (
+    DepthwiseConv2d,
+    FixedPointConv2d,
+    PackedConv2d,
+    WinogradConv2d,
+    pack_convolution,
+    pack_convolutions,
+)
 from nnunet_fganet.network.deform_conv import DeformConv2d, deform_conv2d
 
 
@@ -32,6 +39,22 @@ def test_packed_convolution(monkeypatch, kernel_size, stride, groups, packed):
     assert [type(layer) for layer in ready] == [PackedConv2d, PackedConv2d, torch.nn.LeakyReLU]
     with torch.no_grad():
         torch.testing.assert_close(ready(x.contiguous(memory_format=torch.channels_last)), layers(x))
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+@pytest.mark.parametrize("channels, kinds", [(64, [FixedPointConv2d]), (72, [DepthwiseConv2d, FixedPointConv2d])])
+@torch.no_grad()
+def test_narrow_separable_convolutions_become_one(channels, kinds):
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        torch.nn.BatchNorm2d(channels),
+        torch.nn.Conv2d(channels, 24, 1, bias=False),
+    ).eval()
+    torch.nn.init.normal_(layers[1].running_mean)
+    ready = pack_convolutions(layers, torch.float16)
+    assert [type(layer) for layer in ready] == kinds
+    x = torch.randn(2, channels, 20, 17).half().contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ready(x).float(), layers(x.float()), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("activation, slope", [("none", 1), ("relu", 0), ("leaky_relu", 0.01)])

@@ -8,7 +8,6 @@ from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import (
-    DepthwiseConv2d,
     FewChannelsConv2d,
     FixedPointConv2d,
     PackedConv2d,
@@ -20,7 +19,7 @@ from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
 
 WIDTHS = (8, 16, 24, 32)
-CONVOLUTIONS = (PackedConv2d, WinogradConv2d, FixedPointConv2d, FewChannelsConv2d, DepthwiseConv2d)
+CONVOLUTIONS = (PackedConv2d, WinogradConv2d, FixedPointConv2d, FewChannelsConv2d)
 VARIANTS = {
     "released": {},
     "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},
@@ -128,7 +127,7 @@ def test_with_matrix_units_fine_stages_are_in_float16(monkeypatch):
     ]
     assert kinds[:3] == [{FewChannelsConv2d, FixedPointConv2d}, {FixedPointConv2d}, {FixedPointConv2d}]
     assert kinds[3:7] == 4 * [{PackedConv2d}]
-    assert kinds[7:] == [*2 * [{FixedPointConv2d, DepthwiseConv2d}], {FewChannelsConv2d}]
+    assert kinds[7:] == [*2 * [{FixedPointConv2d}], {FewChannelsConv2d}]
     assert prepared.encoder.stages[3][-1][0].weight.dtype == torch.bfloat16
 
 

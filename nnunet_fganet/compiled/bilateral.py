@@ -11,10 +11,10 @@ import torch
 from numba import carray
 from numpy.typing import NDArray
 
-from nnunet_fganet.compiled.decorators import compiled, loop
+from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import sigmoid
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, load, store
+from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
@@ -134,20 +134,24 @@ def _mixed(rows: Array, row: int, low: int, high: int, weight: Any) -> Any:
     return first + weight * (load(rows, row, high) - first)
 
 
-@compiled
-def _join_pixel(
-    fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int, out: Array
-) -> None:
-    """Join the channels of row ``i`` from ``x`` on; those of its neighbours begin at ``low`` and ``high``."""
+@inlined
+def _gate_pixel(
+    fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int,
+    out: Array, k: int, y: int,
+) -> None:  # fmt: skip
+    """Gate the channels of row ``i`` from ``x`` on; those of its neighbours begin at ``low`` and ``high``.
+
+    They are written into row ``k`` of ``out`` from ``y`` on.
+    """
     vectors = channels // LANES * LANES
     for c in range(0, vectors, LANES):
         opened = sigmoid(_mixed(rows, 0, low + c, high + c, weight))
-        store(out, i, x + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
+        store(out, k, y + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
     for c in range(vectors, channels):
         gate, coarse = rows[0, low + c], rows[1, low + c]
         opened = sigmoid(gate + weight * (rows[0, high + c] - gate))
         value = widen(fine[i, x + c]) * opened + (coarse + weight * (rows[1, high + c] - coarse))
-        out[i, x + c] = narrow(value, out[i, x + c])
+        out[k, y + c] = narrow(value, out[k, y + c])
 
 
 @compiled
@@ -187,6 +191,66 @@ def _upsample_pixel(rows: Array, low: int, high: int, weight: Any, out: Array, i
         out[i, x + c] = narrow(first + weight * (rows[0, high + c] - first), out[i, x + c])
 
 
+@compiled
+def gate_row(
+    fine: Array, gate: Array, coarse: Array, row: int, size: Any, left: int, right: int,
+    rows: Array, out: Array, k: int,
+) -> None:  # fmt: skip
+    """Write columns ``left`` to ``right`` of a row of what :func:`gate_and_add` computes.
+
+    Parameters
+    ----------
+    fine
+        ``(batch * 2 height, 2 width * channels)``, of which ``row`` is taken.
+    gate, coarse
+        ``(batch * height, width * channels)``.
+    size
+        ``(height, width)``.
+    rows
+        ``(2, width * channels)``, float32: memory for both, halfway.
+    out, k
+        The channels go into row ``k``, from its beginning.
+    """
+    height, width = size
+    channels = gate.shape[1] // width
+    first = row // (2 * height) * height  # row of the image
+    low, high, weight = _between(height, row % (2 * height))
+    start, stop = _between(width, left)[0] * channels, (_between(width, right - 1)[1] + 1) * channels
+    _mix(gate[first + low, start:stop], gate[first + high, start:stop], weight, rows[0, start:stop])
+    _mix(coarse[first + low, start:stop], coarse[first + high, start:stop], weight, rows[1, start:stop])
+    for j in range(left, right):
+        low, high, weight = _between(width, j)
+        _gate_pixel(
+            fine, row, j * channels, rows, low * channels, high * channels, weight, channels, out, k,
+            (j - left) * channels,
+        )  # fmt: skip
+
+
+@compiled
+def join_row(
+    fused: Array, deep: Array, row: int, size: Any, left: int, right: int, rows: Array, out: Array, k: int
+) -> None:
+    """Write columns ``left`` to ``right`` of a row of what :func:`join` computes; the same as for :func:`gate_row`.
+
+    ``rows`` ``(1 or more, width * deep_channels)``.
+    """
+    height, width = size
+    channels, deep_channels = fused.shape[1] // (2 * width), deep.shape[1] // width
+    first = row // (2 * height) * height
+    low, high, weight = _between(height, row % (2 * height))
+    start, stop = _between(width, left)[0] * deep_channels, (_between(width, right - 1)[1] + 1) * deep_channels
+    _mix(deep[first + low, start:stop], deep[first + high, start:stop], weight, rows[0, start:stop])
+    copied = channels - channels % COPIED
+    for j in range(left, right):
+        x, y = j * channels, (j - left) * (channels + deep_channels)
+        for c in range(0, copied, COPIED):
+            copy(fused, row, x + c, out, k, y + c)
+        for c in range(copied, channels):
+            out[k, y + c] = fused[row, x + c]
+        low, high, weight = _between(width, j)
+        _upsample_pixel(rows, low * deep_channels, high * deep_channels, weight, out, k, y + channels, deep_channels)
+
+
 @cache
 def _gate_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
@@ -203,13 +267,7 @@ def _gate_loop(dtype: torch.dtype) -> Any:
         rows = np.empty((2, width * channels), np.float32)
         part = next_part(data)
         while part < parts(data):
-            first = part // (2 * height) * height  # row of the image
-            low, high, weight = _between(height, part % (2 * height))
-            _mix(gate[first + low], gate[first + high], weight, rows[0])
-            _mix(coarse[first + low], coarse[first + high], weight, rows[1])
-            for j in range(2 * width):
-                low, high, weight = _between(width, j)
-                _join_pixel(fine, part, j * channels, rows, low * channels, high * channels, weight, channels, out)
+            gate_row(fine, gate, coarse, part, (height, width), 0, 2 * width, rows, out, part)
             finish_part(data)
             part = next_part(data)
 
@@ -253,23 +311,13 @@ def _join_loop(dtype: torch.dtype) -> Any:
     def join_rows(data: Any) -> None:
         a = arguments(data, 8)
         batch, height, width, channels, deep_channels = a[0], a[1], a[2], a[3], a[4]
-        every = channels + deep_channels
-        fused = carray(pointer(a[5]), (batch * 2 * height, 2 * width, channels), numbers)
+        fused = carray(pointer(a[5]), (batch * 2 * height, 2 * width * channels), numbers)
         deep = carray(pointer(a[6]), (batch * height, width * deep_channels), numbers)
-        out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * every), numbers)
+        out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * (channels + deep_channels)), numbers)
         rows = np.empty((1, width * deep_channels), np.float32)
         part = next_part(data)
         while part < parts(data):
-            first = part // (2 * height) * height
-            low, high, weight = _between(height, part % (2 * height))
-            _mix(deep[first + low], deep[first + high], weight, rows[0])
-            for j in range(2 * width):
-                x = j * every
-                out[part, x : x + channels] = fused[part, j]
-                low, high, weight = _between(width, j)
-                _upsample_pixel(
-                    rows, low * deep_channels, high * deep_channels, weight, out, part, x + channels, deep_channels
-                )
+            join_row(fused, deep, part, (height, width), 0, 2 * width, rows, out, part)
             finish_part(data)
             part = next_part(data)
 

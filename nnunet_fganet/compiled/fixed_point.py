@@ -7,6 +7,7 @@ Weights are 16-bit integers, scaled by output channel. Three products of 8-bit i
 in bfloat16; the error is that of an image rounded to 2 ** -15 of its largest value, some twentieth of bfloat16's.
 """
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ from numba import carray
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from nnunet_fganet.compiled.bilateral import gate_row, join_row
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.integers import (
@@ -68,13 +70,14 @@ def fixed_point_conv2d(
     stride: int,
     slope: float,
     dtype: torch.dtype,
+    others: Sequence[torch.Tensor] = (),
 ) -> torch.Tensor:
     """Convolve with "same" padding, then LeakyReLU.
 
     Parameters
     ----------
     rows
-        ``(batch, height, width, in_channels)``, contiguous, float16 or float32.
+        ``(batch, height, width, in_channels)``, contiguous, float16 or float32; with ``others`` what these join.
     weight, scale
         Of :func:`.fixed_point_weight.fixed_point_weight`; k is odd.
     bias
@@ -85,6 +88,9 @@ def fixed_point_conv2d(
         Of LeakyReLU: 0 is ReLU, 1 leaves the values as they are.
     dtype
         Of the result: float32 or float16.
+    others
+        What makes the image together with ``rows``, part by part, so that it is never written down as a whole: the
+        deeper features of :func:`.bilateral.join`, or gate and coarse features of :func:`.bilateral.gate_and_add`.
 
     Returns
     -------
@@ -104,6 +110,15 @@ def fixed_point_conv2d(
     if rows.dtype not in FACTORS:
         raise ValueError(f"rows must be float16 or float32, not {rows.dtype}")
     check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    if others:
+        half_height, half_width, deep_channels = others[0].shape[1:]
+        check_array("rows", rows, rows.dtype, len(others[0]), 2 * half_height, 2 * half_width, channels)
+        for other in others:
+            check_array("others", other, rows.dtype, batch, half_height, half_width, deep_channels)
+        if len(others) == 2:
+            check_array("rows", rows, rows.dtype, batch, height, width, deep_channels)
+        else:
+            channels += deep_channels
     panels, steps = -(-out_channels // PANEL), -(-kernel * channels // STEP)
     check_array("weight", weight, torch.int8, panels, kernel, steps, 2, STEP // 4, PANEL, 4)
     if kernel**2 * channels > MOST_PRODUCTS:
@@ -115,12 +130,13 @@ def fixed_point_conv2d(
     lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, channels, rows.element_size())
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
+    second, third = (*(each.data_ptr() for each in others), 0, 0)[:2]
     run_parts(
         _loop(rows.dtype, dtype),
         batch * down * across * shares,
         *(batch, height, width, channels, out_channels, kernel, stride, lines, columns, shares),
         *(rows.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr(), out.data_ptr()),
-        *(tile_shapes().ctypes.data, float(slope)),
+        *(tile_shapes().ctypes.data, float(slope), len(others), rows.shape[-1], second, third),
     )
     return out
 
@@ -134,6 +150,22 @@ def _size_of_part(
     line_bytes = ((max(columns, ROWS_OF_TILE) - 1) * stride + kernel) * channels * number_bytes
     lines = min(height, max(1, (_PART_BYTES // line_bytes - kernel) // stride + 1))
     return -(-height // -(-height // lines)), columns
+
+
+@compiled
+def _make_part(
+    images: Array, second: Array, third: Array, others: int, row: int, halves: Any, left: int, right: int,
+    halfway: Array, out: Array,
+) -> None:  # fmt: skip
+    """Join or gate what makes a part of an image: its rows from ``row`` on, columns ``left`` to ``right``.
+
+    ``halves``, ``halfway``: see :func:`.bilateral.gate_row`.
+    """
+    for k in range(len(out)):
+        if others == 1:
+            join_row(images, second, row + k, halves, left, right, halfway, out, k)
+        else:
+            gate_row(images, second, third, row + k, halves, left, right, halfway, out, k)
 
 
 @compiled
@@ -227,15 +259,19 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
 
     @loop(f"{dtype}_{out_dtype}")
     def convolve(data: Any) -> None:
-        a = arguments(data, 17)
+        a = arguments(data, 21)
         batch, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4]
         kernel, stride, lines, columns, shares = a[5], a[6], a[7], a[8], a[9]
         out_height, out_width, panels = -(-height // stride), -(-width // stride), -(-out_channels // PANEL)
-        images = carray(pointer(a[10]), (batch, height, width * channels), given)
+        others, given_channels, halves = a[17], a[18], (height // 2, width // 2)
+        images = carray(pointer(a[10]), (batch * height, width * given_channels), given)
+        half_channels = channels - given_channels if others == 1 else channels
+        half_shape = batch * halves[0], halves[1] * half_channels
+        second, third = carray(pointer(a[19]), half_shape, given), carray(pointer(a[20]), half_shape, given)
         scale = carray(pointer(a[12]), (1, panels * PANEL), np.float32)
         bias = carray(pointer(a[13]), (1, panels * PANEL), np.float32)
         out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), numbers)
-        slope = _F(float_arguments(data, 17)[16])
+        slope = _F(float_arguments(data, 21)[16])
         across, down = -(-out_width // columns), -(-out_height // lines)
         steps = -(-kernel * channels // STEP)
         wide = (max(columns, ROWS_OF_TILE) - 1) * stride + kernel
@@ -248,19 +284,28 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
         part = memory[start : start + 2 * size].reshape(2, size)
         magnitudes = np.empty((1, NUMBERS_AT_A_TIME), given)
         sums = np.empty((4 * BLOCK, PANEL), np.int32)
-        before = np.empty(64, np.uint8)
-        begin_tiles(a[15], before.ctypes.data)
+        made = np.empty(((lines - 1) * stride + kernel) * wide * channels if others > 0 else 0, given)
+        halfway = np.empty((2, halves[1] * half_channels if others > 0 else 0), np.float32)
+        shapes_before = np.empty(64, np.uint8)
+        begin_tiles(a[15], shapes_before.ctypes.data)
         number = next_part(data)
         while number < parts(data):
             place, share = number // shares, number % shares
             image, top, left = place // (down * across), place // across % down * lines, place % across * columns
             count, count_across = min(lines, out_height - top), min(columns, out_width - left)
             row, column = top * stride - kernel // 2, left * stride - kernel // 2
-            largest = largest_magnitude(
-                images[image], max(0, row), min(height, row + (count - 1) * stride + kernel),
-                max(0, column) * channels, min(width, column + (count_across - 1) * stride + kernel) * channels,
-                magnitudes,
-            )  # fmt: skip
+            # What of these rows and columns is inside the image.
+            above, below = max(0, row), min(height, row + (count - 1) * stride + kernel)
+            before, behind = max(0, column), min(width, column + (count_across - 1) * stride + kernel)
+            source, source_width = images[image * height : (image + 1) * height], width
+            if others > 0:
+                source_width = behind - before
+                source = made[: (below - above) * source_width * channels].reshape(below - above, -1)
+                place = image * height + above
+                _make_part(images, second, third, others, place, halves, before, behind, halfway, source)
+                row, column = row - above, column - before
+                above, below, before, behind = 0, below - above, 0, source_width
+            largest = largest_magnitude(source, above, below, before * channels, behind * channels, magnitudes)
             factors = factors_of_integers(largest if largest < np.inf else _F(1))
             unit = factors[2] if largest < np.inf else _F(np.nan)
             filled = 0
@@ -268,7 +313,7 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
                 several = min(group, count - line)
                 while filled < (line + several - 1) * stride + kernel:
                     to = filled % ring * wide * channels
-                    _fill_line(images[image], width, row + filled, column, factors, part, to, wide)
+                    _fill_line(source, source_width, row + filled, column, factors, part, to, wide)
                     filled += 1
                 first = (image * out_height + top + line) * out_width + left
                 for panel in range(share * panels // shares, (share + 1) * panels // shares):
@@ -279,6 +324,6 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
                     )  # fmt: skip
             finish_part(data)
             number = next_part(data)
-        end_tiles(before.ctypes.data)
+        end_tiles(shapes_before.ctypes.data)
 
     return convolve

@@ -245,9 +245,10 @@ def fixed_point_conv2d_rows(
     stride: int,
     slope: float,
     dtype: torch.dtype,
+    others: list[torch.Tensor],
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`; inference only."""
-    return fixed_point_conv2d(rows, weight, scale, bias, stride, slope, dtype)
+    return fixed_point_conv2d(rows, weight, scale, bias, stride, slope, dtype, others)
 
 
 @fixed_point_conv2d_rows.register_fake
@@ -259,6 +260,7 @@ def _(
     stride: int,
     slope: float,
     dtype: torch.dtype,
+    others: list[torch.Tensor],
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
     return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)

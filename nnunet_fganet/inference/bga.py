@@ -1,5 +1,7 @@
 """BGA, the decoder's stages and pooling for inference: as few full-resolution intermediates as it takes."""
 
+from typing import TypeGuard
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -7,6 +9,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_and_add_rows, gate_by_sigmoid_rows, joined_rows, max_pool2_rows
 from nnunet_fganet.inference.layout import converted, image, image_rows
+from nnunet_fganet.inference.packing import FixedPointConv2d
 from nnunet_fganet.network.bga import BGA, upsample2
 from nnunet_fganet.network.decoder import DecoderStage
 
@@ -24,7 +27,9 @@ class PreparedBGA(nn.Module):
         """See :meth:`nnunet_fganet.network.bga.BGA.forward`."""
         fine, gate = self.low_fine(low), self.high_fine(high)
         coarse = _gated(self.low_coarse(low), self.high_coarse(high))
-        return self.fusion(_joined(fine, gate, coarse))
+        if _joins_images(self.fusion):
+            return _run(self.fusion, fine, gate, coarse)
+        return self.fusion(_gated_fine(fine, gate, coarse))
 
 
 class PreparedDecoderStage(nn.Module):
@@ -42,6 +47,8 @@ class PreparedDecoderStage(nn.Module):
         """See :meth:`nnunet_fganet.network.decoder.DecoderStage.forward`."""
         deep, skip = self.match(converted(deep, self.dtype)), converted(skip, self.dtype)
         fused = skip if self.bga is None else self.bga(skip, deep)
+        if isinstance(self.sda, nn.Identity) and _joins_images(self.block):
+            return _run(self.block, fused, deep)
         return self.block(self.sda(self.join(fused, deep)))
 
     def join(self, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
@@ -59,6 +66,20 @@ class PreparedMaxPool2d(nn.Module):
         return image(max_pool2_rows(image_rows(x))) if _in_loops(x) else functional.max_pool2d(x, 2)
 
 
+def _joins_images(layers: nn.Module) -> TypeGuard[nn.Sequential]:
+    """Whether the first layer takes several images, and joins them as it reads."""
+    return isinstance(layers, nn.Sequential) and isinstance(layers[0], FixedPointConv2d)
+
+
+def _run(layers: nn.Sequential, *images: torch.Tensor) -> torch.Tensor:
+    """Run layers of which the first one takes several images."""
+    first, *others = layers
+    x: torch.Tensor = first(*images)
+    for layer in others:
+        x = layer(x)
+    return x
+
+
 def _gated(values: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     """``values * sigmoid(gate)``, at best into the memory of ``values``."""
     if not _in_loops(values):
@@ -68,7 +89,7 @@ def _gated(values: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
     return image(rows)
 
 
-def _joined(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
+def _gated_fine(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
     """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``, at best into the memory of ``fine``."""
     if not _in_loops(fine):
         return fine.mul_(upsample2(gate).sigmoid_()).add_(upsample2(coarse))

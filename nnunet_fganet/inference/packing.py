@@ -166,12 +166,16 @@ class FixedPointConv2d(nn.Module):
         self.weight, self.scale = fixed_point_weight(conv.weight.detach())
         self.bias = _bias_in_float32(conv)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, in_channels, height, width)`` to the convolution's output, activated."""
+    def forward(self, x: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)`` to the convolution's output, activated.
+
+        With ``others`` the image is what they make with ``x``, see
+        :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`.
+        """
         if x.dtype != torch.float16:
             x = x.clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16).half()
         given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
-        return image(fixed_point_conv2d_rows(*given))
+        return image(fixed_point_conv2d_rows(*given, [image_rows(each) for each in others]))
 
 
 class DepthwiseConv2d(nn.Module):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from nnunet_fganet.compiled import fixed_point
+from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
@@ -66,6 +67,57 @@ def test_images_of_many_parts(monkeypatch, size, stride):
     rows, weight, bias = tensors(0, 2, 20, 40, *size, 3)
     found = fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, stride, 0.01, torch.float32)
     assert largest_error(found, expected(rows, weight, bias, stride, 0.01)) < 3e-4
+
+
+def gated(rows, gate, coarse):
+    out = torch.empty_like(rows)
+    gate_and_add(rows, gate, coarse, out)
+    return out
+
+
+@needs_units
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 2),
+    channels=st.sampled_from([3, 8, 16, 20, 32]),
+    deep_channels=st.sampled_from([None, 5, 16, 32]),
+    half_height=st.integers(1, 20),
+    half_width=st.integers(1, 70),
+    kernel=st.sampled_from([1, 3]),
+    stride=st.integers(1, 2),
+    dtype=DTYPES,
+    part_bytes=st.sampled_from([4_000, 500_000]),
+)
+def test_images_that_are_made_as_they_are_read(
+    seed, batch, channels, deep_channels, half_height, half_width, kernel, stride, dtype, part_bytes
+):
+    torch.manual_seed(seed)
+    rows = torch.randn(batch, 2 * half_height, 2 * half_width, channels).to(dtype)
+    halves = [torch.randn(batch, half_height, half_width, deep_channels or channels).to(dtype) for _ in range(2)]
+    others, made = (halves, gated(rows, *halves)) if deep_channels is None else (halves[:1], join(rows, halves[0]))
+    weight = torch.randn(20, made.shape[-1], kernel, kernel)
+    given = *fixed_point_weight(weight), torch.randn(20), stride, 0.01, torch.float32
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fixed_point, "_PART_BYTES", part_bytes)
+        assert torch.equal(fixed_point_conv2d(rows, *given, others), fixed_point_conv2d(made, *given))
+
+
+@needs_units
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ([torch.rand(1, 2, 2, 16).half()], "rows must be"),
+        ([torch.rand(1, 2, 3, 16)], "others must be"),
+        ([torch.rand(1, 2, 3, 15).half()], "weight must be"),
+        ([torch.rand(1, 2, 3, 17).half(), torch.rand(1, 2, 3, 17).half()], "rows must be"),
+        ([torch.rand(1, 2, 3, 16).half(), torch.rand(1, 2, 3, 8).half()], "others must be"),
+    ],
+)
+def test_other_images_that_the_loop_would_read_outside_are_refused(others, message):
+    rows, weight, bias = tensors(0, 1, 16, 24, 4, 6, 3)
+    with pytest.raises(ValueError, match=message):
+        fixed_point_conv2d(rows, *fixed_point_weight(weight), bias, 1, 1.0, torch.float32, others)
 
 
 @needs_units
@@ -130,7 +182,9 @@ def test_sums_that_32_bits_do_not_hold_are_refused():
 @needs_units
 def test_torch_accepts_the_operator():
     rows, weight, bias = tensors(0, 1, 16, 16, 5, 6, 3)
-    torch.library.opcheck(fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01, torch.float16))
+    torch.library.opcheck(
+        fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01, torch.float16, [])
+    )
 
 
 @needs_units

@@ -80,7 +80,7 @@ def test_no_index_leads_outside_the_arrays():
 import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
 from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
-from nnunet_fganet.compiled.bilateral import gate_and_add
+from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
@@ -119,7 +119,12 @@ for size in (1, 2, 3, 4, 5, 9):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
             for given in (many, many.half()):
-                fixed_point_conv2d(given, *tiles, torch.rand(out_channels), stride, 0.01, torch.float16)
+                terms = *tiles, torch.rand(out_channels), stride, 0.01, torch.float16
+                fixed_point_conv2d(given, *terms)
+                twice = torch.rand(2, 2 * size, 2 * size + 2, 40).to(given.dtype)
+                fixed_point_conv2d(twice, *terms, [given, given])
+                fixed_point_conv2d(twice[..., :20].contiguous(), *terms, [given[..., 20:].contiguous()])
+    join(torch.rand(2, 2 * size, 2 * size + 2, 20), torch.rand(2, size, size + 1, 35))
     gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}

@@ -7,7 +7,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.norm import has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
@@ -21,6 +21,22 @@ def upsample2(x: torch.Tensor) -> torch.Tensor:
         # On CPUs torch takes twenty times as long for a gradient that is a part of another one: behind a concatenation.
         out.register_hook(lambda gradient: None if gradient is None else gradient.contiguous(memory_format=layout))
     return out
+
+
+def concatenate(fused: torch.Tensor, deep: torch.Tensor, training: bool) -> torch.Tensor:
+    """Channels of ``fused``, then those of ``deep`` by :func:`upsample2`; in training on a CPU in one pass."""
+    if training and _computes_in_loops(fused, deep):
+        return cast(torch.Tensor, _Concatenated.apply(fused, deep))
+    return torch.cat((fused, upsample2(deep)), dim=1)
+
+
+def _computes_in_loops(fine: torch.Tensor, *others: torch.Tensor) -> bool:
+    """Whether compiled loops take these images of a training."""
+    usual = all(
+        type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in (fine, *others)
+    )
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return usual and has_channels_last(fine) and not recorded
 
 
 class BGA(nn.Module):
@@ -55,11 +71,8 @@ class BGA(nn.Module):
 
     def _joined(self, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``; a training on a CPU computes it in one pass."""
-        each = fine, gate, coarse
-        usual = all(type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in each)
-        recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-        if self.training and usual and has_channels_last(fine) and not recorded:
-            return cast(torch.Tensor, _Joined.apply(*each))
+        if self.training and _computes_in_loops(fine, gate, coarse):
+            return cast(torch.Tensor, _Joined.apply(fine, gate, coarse))
         return fine * upsample2(gate).sigmoid() + upsample2(coarse)
 
 
@@ -79,13 +92,27 @@ class _Joined(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fine, gate = ctx.saved_tensors
         of_fine, of_opened = (x.permute(0, 3, 1, 2) for x in gate_gradients(_image_rows(gradient), fine, gate))
-        batch, height, width, channels = gate.shape
-        sizes = [2 * height, 2 * width], [batch, channels, height, width]
-        of_gate, of_coarse = (
-            torch.ops.aten.upsample_bilinear2d_backward(x.contiguous(memory_format=torch.channels_last), *sizes, True)
-            for x in (of_opened, gradient)
-        )
-        return of_fine, of_gate, of_coarse
+        return of_fine, _upsampling_gradient(of_opened), _upsampling_gradient(gradient)
+
+
+class _Concatenated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+        ctx.channels = fused.shape[1]
+        return join(_image_rows(fused), _image_rows(deep)).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return gradient[:, : ctx.channels], _upsampling_gradient(gradient[:, ctx.channels :])
+
+
+def _upsampling_gradient(gradient: torch.Tensor) -> torch.Tensor:
+    """Gradient of what :func:`upsample2` upsampled."""
+    batch, channels, height, width = gradient.shape
+    given = gradient.contiguous(memory_format=torch.channels_last)
+    sizes = [height, width], [batch, channels, height // 2, width // 2]
+    return torch.ops.aten.upsample_bilinear2d_backward(given, *sizes, True)
 
 
 def _image_rows(x: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nnunet_fganet.network.bga import upsample2
+from nnunet_fganet.network.bga import concatenate
 from nnunet_fganet.network.conv import Conv2d
 
 
@@ -45,7 +45,7 @@ class DecoderStage(nn.Module):
         """``(batch, deep_channels, h, w)``, ``(batch, skip_channels, 2h, 2w)`` to ``(batch, out_channels, 2h, 2w)``."""
         deep = self.match(deep)
         fused = skip if self.bga is None else self.bga(skip, deep)
-        return self.block(self.sda(torch.cat((fused, upsample2(deep)), dim=1)))
+        return self.block(self.sda(concatenate(fused, deep, self.training)))
 
 
 class Decoder(nn.Module):

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from nnunet_fganet.network import normalized
-from nnunet_fganet.network.bga import BGA, upsample2
+from nnunet_fganet.network.bga import BGA, concatenate, upsample2
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.conv_block import ConvBlock
 from nnunet_fganet.network.dropout import Dropout
@@ -213,3 +213,18 @@ def test_bga_of_a_training_agrees_with_its_formula(layout):
     found = results(BGA._joined)
     expected = results(lambda _, fine, gate, coarse: fine * upsample2(gate).sigmoid() + upsample2(coarse))
     assert_near(found, expected, 1e-4)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("channels", [(20, 20), (16, 35)])
+def test_concatenation_of_a_training_is_torchs(layout, channels):
+    torch.manual_seed(0)
+    images = torch.randn(2, channels[0], 12, 16), torch.randn(2, channels[1], 6, 8)
+    given = [each.contiguous(memory_format=LAYOUTS[layout]).requires_grad_() for each in images]
+    out_gradient = torch.randn(2, sum(channels), 12, 16)
+
+    def results(training):
+        out = concatenate(*given, training)
+        return out.detach(), *torch.autograd.grad(out, given, out_gradient)
+
+    assert_near(results(True), results(False), 1e-6)

@@ -27,7 +27,7 @@ from nnunet_fganet.compiled.threads import (
     run_parts,
 )
 
-_PARTS = 32  # of an image, at most, whose sums are put together
+PARTS = 32  # of an image, at most, whose sums are put together
 _CHANNELS = 64  # whose sums are put together at a time
 _NUMBERS = 2**14  # of a part of an image that is taken as one row of numbers
 EPS = 1e-5
@@ -35,7 +35,9 @@ Array = NDArray[Any]
 _F = np.float32
 
 
-def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+def shift_norm_gelu(
+    rows: torch.Tensor, steps: torch.Tensor, moments: tuple[torch.Tensor, torch.Tensor] | None = None
+) -> torch.Tensor:
     """GELU of the InstanceNorm of the spatial shift of an image.
 
     Parameters
@@ -45,6 +47,8 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     steps
         ``(groups, 2)``, contiguous, int64: rows and columns at which each group of channels reads, see
         :func:`nnunet_fganet.network.spatial_shift.spatial_shift`; at most the height and the width.
+    moments
+        Of :func:`shift_moments`, if they are known.
 
     Returns
     -------
@@ -56,22 +60,38 @@ def shift_norm_gelu(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
     ValueError
         What is given is of another kind or shape.
     """
-    batch, height, width, channels = rows.shape
-    groups = len(steps)
-    check_array("rows", rows, rows.dtype, batch, height, width, channels)
-    check_array("steps", steps, torch.int64, groups, 2)
-    if channels % groups or not (steps.abs() <= torch.tensor([height, width])).all():
-        raise ValueError(f"{channels} channels of {height} x {width} pixels cannot be shifted by {steps.tolist()}")
-    portions = min(_PARTS, height)
-    sums = rows.new_empty(batch, portions, 4, channels, dtype=torch.float32)
-    given = (batch, height, width, channels, groups, portions)
-    run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
-    # The zeros that move in need no part of their own: they are what is missing in the parts' counts.
-    mean, scale = _statistics(sums, height * width)
+    mean, scale = shift_moments(rows, steps) if moments is None else moments
+    check_shift(rows, steps, mean, scale)
     out = torch.empty_like(rows)
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
-    run_parts(_shift_loop(rows.dtype), batch * height, *given[:5], *addresses)
+    run_parts(_shift_loop(rows.dtype), len(rows) * rows.shape[1], *rows.shape, len(steps), *addresses)
     return out
+
+
+def shift_moments(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean, and one over the standard deviation, of each channel of each shifted image, ``(batch, channels)`` float32.
+
+    See :func:`shift_norm_gelu`.
+    """
+    check_shift(rows, steps)
+    batch, height, width, channels = rows.shape
+    portions = min(PARTS, height)
+    sums = rows.new_empty(batch, portions, 4, channels, dtype=torch.float32)
+    given = (*rows.shape, len(steps), portions)
+    run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
+    # The zeros that move in need no part of their own: they are what is missing in the parts' counts.
+    return _statistics(sums, height * width)
+
+
+def check_shift(rows: torch.Tensor, steps: torch.Tensor, *moments: torch.Tensor) -> None:
+    """Refuse what the loops of shifted images would read outside of; see :func:`shift_norm_gelu`."""
+    batch, height, width, channels = rows.shape
+    check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    check_array("steps", steps, torch.int64, len(steps), 2)
+    for each in moments:
+        check_array("moments", each, torch.float32, batch, channels)
+    if channels % len(steps) or not (steps.abs() <= torch.tensor([height, width])).all():
+        raise ValueError(f"{channels} channels of {height} x {width} pixels cannot be shifted by {steps.tolist()}")
 
 
 def _statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -179,6 +199,19 @@ def _copy_pixel(rows: Array, row: int, x: int, line: Array, y: int, count: int) 
         line[0, y + c] = rows[row, x + c]
 
 
+@compiled
+def shift_row(rows: Array, row: int, steps: Array, channels: int, line: Array) -> None:
+    """Write a row of a shifted image; ``rows`` ``(height, width * channels)``, ``line`` ``(1, width * channels)``."""
+    width, size = line.shape[1] // channels, channels // len(steps)
+    line[:] = 0
+    for group in range(len(steps)):
+        source, across = row + steps[group, 0], steps[group, 1]
+        if 0 <= source < len(rows):
+            for j in range(max(0, -across), width - max(0, across)):
+                x, y = (j + across) * channels + group * size, j * channels + group * size
+                _copy_pixel(rows, source, x, line, y, size)
+
+
 @inlined
 def _normalize_pixel(line: Array, x: int, mean: Array, scale: Array, out: Array, row: int) -> None:
     """GELU of the normalised channels of a pixel, which begin at ``x`` in ``line`` and in a row of ``out``."""
@@ -265,18 +298,11 @@ def _shift_loop(dtype: torch.dtype) -> Any:
         mean = carray(pointer(a[7]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[8]), (batch, 1, channels), np.float32)
         out = carray(pointer(a[9]), (batch * height, width * channels), numbers)
-        size = channels // groups
         line = np.empty((1, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):
             image, row = part // height, part % height
-            line[:] = 0
-            for group in range(groups):
-                source, across = row + steps[group, 0], steps[group, 1]
-                if 0 <= source < height:
-                    for j in range(max(0, -across), width - max(0, across)):
-                        x, y = (j + across) * channels + group * size, j * channels + group * size
-                        _copy_pixel(images[image], source, x, line, y, size)
+            shift_row(images[image], row, steps, channels, line)
             means, scales = mean[image], scale[image]
             for j in range(width):
                 _normalize_pixel(line, j * channels, means, scales, out, part)

@@ -37,7 +37,23 @@ def sigmoid(x: Any) -> Any:
 
 @compiled
 def gelu(x: Any) -> Any:
-    """``x`` times the normal distribution's cumulative function, to some 1e-7 of ``x`` (torch's GELU).
+    """``x`` times the normal distribution's cumulative function, to some 1e-7 of ``x`` (torch's GELU)."""
+    size, tail, _ = _normal(x)
+    above = bounded(x, _F(0), _F(np.inf))
+    return above - size * tail * _F(1.41421356)
+
+
+@compiled
+def gelu_slope(x: Any) -> Any:
+    """Slope of :func:`gelu`, to some 1e-7."""
+    _, tail, bell = _normal(x)
+    is_above = bounded(x * _F(1e30), _F(0), _F(1))
+    return is_above + tail - _F(2) * is_above * tail + bounded(x, _F(-10.6), _F(10.6)) * bell * _F(0.39894228)
+
+
+@compiled
+def _normal(x: Any) -> tuple[Any, Any, Any]:
+    """``|x| / sqrt(2)``, bounded; the normal distribution beyond ``|x|``, and ``e ** (-x ** 2 / 2)``.
 
     The error function is Abramowitz and Stegun's 7.1.26.
     """
@@ -48,6 +64,5 @@ def gelu(x: Any) -> Any:
     p = p * t + _F(1.421413741)
     p = p * t + _F(-0.284496736)
     p = p * t + _F(0.254829592)
-    tail = p * t * exponential(_F(0) - size * size) * _F(0.5)  # of the larger side: 1 - Phi(|x|)
-    above = bounded(x, _F(0), _F(np.inf))
-    return above - size * tail * _F(1.41421356)
+    bell = exponential(_F(0) - size * size)
+    return size, p * t * bell * _F(0.5), bell

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
 from nnunet_fganet.network.conv import Conv2d
-from nnunet_fganet.network.norm import has_channels_last, norm_layer
+from nnunet_fganet.network.norm import computes_in_loops, has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
 
 
@@ -25,18 +25,9 @@ def upsample2(x: torch.Tensor) -> torch.Tensor:
 
 def concatenate(fused: torch.Tensor, deep: torch.Tensor, training: bool) -> torch.Tensor:
     """Channels of ``fused``, then those of ``deep`` by :func:`upsample2`; in training on a CPU in one pass."""
-    if training and _computes_in_loops(fused, deep):
+    if training and computes_in_loops(fused, deep):
         return cast(torch.Tensor, _Concatenated.apply(fused, deep))
     return torch.cat((fused, upsample2(deep)), dim=1)
-
-
-def _computes_in_loops(fine: torch.Tensor, *others: torch.Tensor) -> bool:
-    """Whether compiled loops take these images of a training."""
-    usual = all(
-        type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in (fine, *others)
-    )
-    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    return usual and has_channels_last(fine) and not recorded
 
 
 class BGA(nn.Module):
@@ -71,7 +62,7 @@ class BGA(nn.Module):
 
     def _joined(self, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
         """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``; a training on a CPU computes it in one pass."""
-        if self.training and _computes_in_loops(fine, gate, coarse):
+        if self.training and computes_in_loops(fine, gate, coarse):
             return cast(torch.Tensor, _Joined.apply(fine, gate, coarse))
         return fine * upsample2(gate).sigmoid() + upsample2(coarse)
 

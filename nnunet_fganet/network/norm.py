@@ -34,6 +34,13 @@ def has_channels_last(x: torch.Tensor) -> bool:
     return x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
 
 
+def computes_in_loops(*images: torch.Tensor) -> bool:
+    """Whether compiled loops take these images: of a CPU, float32, the first with channels last, and not recorded."""
+    usual = all(type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in images)
+    recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return usual and has_channels_last(images[0]) and not recorded
+
+
 class InstanceNorm2d(nn.InstanceNorm2d):
     """``torch.nn.InstanceNorm2d`` computed by :func:`instance_norm`."""
 

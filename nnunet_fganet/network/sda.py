@@ -1,13 +1,18 @@
 """SDA: attention from a spatial shift and a deformable convolution."""
 
+from typing import Any, cast
+
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from nnunet_fganet.compiled.attention import shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
-from nnunet_fganet.network.norm import InstanceNorm2d, image_norm
-from nnunet_fganet.network.spatial_shift import spatial_shift
+from nnunet_fganet.network.norm import InstanceNorm2d, computes_in_loops, image_norm
+from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 KERNEL_SIZE = 3
 TAPS = KERNEL_SIZE * KERNEL_SIZE
@@ -48,11 +53,35 @@ class SDA(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""
-        shifted = functional.gelu(self.norm(spatial_shift(self.pointwise(x))))
+        shifted = self._shifted(self.pointwise(x))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
         # Deformable convolutions may compute in bfloat16 where nothing else does.
         return x * image_norm(deformed.to(x.dtype)).sigmoid()
+
+    def _shifted(self, x: torch.Tensor) -> torch.Tensor:
+        """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes."""
+        if self.training and computes_in_loops(x):
+            return cast(torch.Tensor, _Shifted.apply(x))
+        return functional.gelu(self.norm(spatial_shift(x)))
+
+
+class _Shifted(torch.autograd.Function):
+    """Keeps its input alone, and the moments of each channel."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        rows, steps = x.permute(0, 2, 3, 1).contiguous(), torch.tensor(DIRECTIONS)
+        moments = shift_moments(rows, steps)
+        ctx.save_for_backward(rows, steps, *moments)
+        return shift_norm_gelu(rows, steps, moments).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        rows, steps, *moments = ctx.saved_tensors
+        given = gradient.permute(0, 2, 3, 1).contiguous()
+        return shift_norm_gelu_gradient(given, rows, steps, tuple(moments)).permute(0, 3, 1, 2)
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
+from nnunet_fganet.compiled.attention import gate, shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
@@ -48,6 +49,33 @@ def test_gate_is_that_of_torch_in_double_precision(seed, shape, dtype, attention
     rows, attention = torch.randn(shape).to(dtype), (2 * torch.randn(shape) + 5).to(attention_dtype)
     expected = rows.double() * functional.layer_norm(attention.double(), shape[1:]).sigmoid()
     torch.testing.assert_close(gate(rows, attention).double(), expected, **tolerance(dtype))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 3),
+    groups_of=st.sampled_from([1, 2, 8, 9, 16]),
+    height=st.integers(1, 40),
+    width=st.integers(2, 9),
+)
+def test_gradient_of_shift_norm_gelu_is_that_of_torch_in_double_precision(seed, batch, groups_of, height, width):
+    torch.manual_seed(seed)
+    rows = (3 * torch.randn(batch, height, width, 8 * groups_of) + 2).requires_grad_()
+    gradient = torch.randn(rows.shape)
+    (expected,) = torch.autograd.grad(expected_shift(rows), rows, gradient.double())
+    given = rows.detach()
+    found = shift_norm_gelu_gradient(gradient, given, STEPS, shift_moments(given, STEPS))
+    # Of few pixels a channel may have hardly any deviation, so that its gradient is large.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * max(1.0, float(expected.abs().max())))
+
+
+def test_gradients_of_what_does_not_fit_are_refused():
+    rows, moments = torch.randn(1, 4, 5, 16), (torch.zeros(1, 16), torch.ones(1, 16))
+    for change in ({"gradient": rows.double()}, {"rows": rows[:, :3]}, {"moments": (moments[0], torch.ones(1, 8))}):
+        given = {"gradient": rows, "rows": rows, "steps": STEPS, "moments": moments} | change
+        with pytest.raises(ValueError, match="must be"):
+            shift_norm_gelu_gradient(**given)
 
 
 def test_images_of_many_parts():

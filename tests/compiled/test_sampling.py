@@ -79,7 +79,8 @@ def test_no_index_leads_outside_the_arrays():
     program = """
 import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
-from nnunet_fganet.compiled.attention import gate, shift_norm_gelu
+from nnunet_fganet.compiled.attention import gate, shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.dropout import drop
@@ -114,7 +115,9 @@ for size in (1, 2, 3, 4, 5, 9):
     conv2d_from_few(few_rows, torch.rand(3, 3, 3, 20), torch.rand(20), 0.01, torch.float16)
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
     fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
-    shift_norm_gelu(many, torch.tensor(DIRECTIONS)), gate(many, many)
+    steps = torch.tensor(DIRECTIONS)
+    shift_norm_gelu(many, steps), gate(many, many)
+    shift_norm_gelu_gradient(many, many, steps, shift_moments(many, steps))
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))

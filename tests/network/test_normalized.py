@@ -14,6 +14,7 @@ from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.conv_block import ConvBlock
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.normalized import NormalizedConvolutions
+from nnunet_fganet.network.sda import SDA
 
 
 def conv(channels, out_channels, kernel=3, **others):
@@ -228,3 +229,16 @@ def test_concatenation_of_a_training_is_torchs(layout, channels):
         return out.detach(), *torch.autograd.grad(out, given, out_gradient)
 
     assert_near(results(True), results(False), 1e-6)
+
+
+def test_shift_of_a_trainings_sda_is_torchs():
+    torch.manual_seed(0)
+    sda = SDA(32)
+    x = torch.randn(2, 32, 12, 16).contiguous(memory_format=torch.channels_last).requires_grad_()
+    out_gradient = torch.randn(x.shape)
+
+    def results(training):
+        out = sda.train(training)._shifted(x)
+        return out.detach(), *torch.autograd.grad(out, x, out_gradient)
+
+    assert_near(results(True), results(False), 1e-4)

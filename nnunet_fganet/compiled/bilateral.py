@@ -114,7 +114,7 @@ def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
 
 
 @compiled
-def _between(size: int, position: int) -> tuple[int, int, Any]:
+def between(size: int, position: int) -> tuple[int, int, Any]:
     """Two pixels of ``size`` around a pixel of twice as many, corners aligned, and the second one's weight."""
     exact = position * (size - 1) / (2 * size - 1)
     low = int(exact)
@@ -214,12 +214,12 @@ def gate_row(
     height, width = size
     channels = gate.shape[1] // width
     first = row // (2 * height) * height  # row of the image
-    low, high, weight = _between(height, row % (2 * height))
-    start, stop = _between(width, left)[0] * channels, (_between(width, right - 1)[1] + 1) * channels
+    low, high, weight = between(height, row % (2 * height))
+    start, stop = between(width, left)[0] * channels, (between(width, right - 1)[1] + 1) * channels
     _mix(gate[first + low, start:stop], gate[first + high, start:stop], weight, rows[0, start:stop])
     _mix(coarse[first + low, start:stop], coarse[first + high, start:stop], weight, rows[1, start:stop])
     for j in range(left, right):
-        low, high, weight = _between(width, j)
+        low, high, weight = between(width, j)
         _gate_pixel(
             fine, row, j * channels, rows, low * channels, high * channels, weight, channels, out, k,
             (j - left) * channels,
@@ -237,8 +237,8 @@ def join_row(
     height, width = size
     channels, deep_channels = fused.shape[1] // (2 * width), deep.shape[1] // width
     first = row // (2 * height) * height
-    low, high, weight = _between(height, row % (2 * height))
-    start, stop = _between(width, left)[0] * deep_channels, (_between(width, right - 1)[1] + 1) * deep_channels
+    low, high, weight = between(height, row % (2 * height))
+    start, stop = between(width, left)[0] * deep_channels, (between(width, right - 1)[1] + 1) * deep_channels
     _mix(deep[first + low, start:stop], deep[first + high, start:stop], weight, rows[0, start:stop])
     copied = channels - channels % COPIED
     for j in range(left, right):
@@ -247,7 +247,7 @@ def join_row(
             copy(fused, row, x + c, out, k, y + c)
         for c in range(copied, channels):
             out[k, y + c] = fused[row, x + c]
-        low, high, weight = _between(width, j)
+        low, high, weight = between(width, j)
         _upsample_pixel(rows, low * deep_channels, high * deep_channels, weight, out, k, y + channels, deep_channels)
 
 
@@ -290,10 +290,10 @@ def _gate_gradients_loop() -> Any:
         part = next_part(data)
         while part < parts(data):
             first = part // (2 * height) * height  # row of the image
-            low, high, weight = _between(height, part % (2 * height))
+            low, high, weight = between(height, part % (2 * height))
             _mix(gate[first + low], gate[first + high], weight, rows[0])
             for j in range(2 * width):
-                x, (low, high, weight) = j * channels, _between(width, j)
+                x, (low, high, weight) = j * channels, between(width, j)
                 where = part, x, rows, low * channels, high * channels, weight, channels
                 _gate_pixel_gradients(gradient, fine, *where, of_fine, of_gate)
             finish_part(data)

@@ -8,6 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
+from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.norm import computes_in_loops, has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
@@ -82,8 +83,10 @@ class _Joined(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fine, gate = ctx.saved_tensors
-        of_fine, of_opened = (x.permute(0, 3, 1, 2) for x in gate_gradients(_image_rows(gradient), fine, gate))
-        return of_fine, _upsampling_gradient(of_opened), _upsampling_gradient(gradient)
+        given = _image_rows(gradient)
+        of_fine, of_opened = gate_gradients(given, fine, gate)
+        found = of_fine, upsampling_gradient(of_opened), upsampling_gradient(given)
+        return tuple(each.permute(0, 3, 1, 2) for each in found)
 
 
 class _Concatenated(torch.autograd.Function):
@@ -95,15 +98,8 @@ class _Concatenated(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return gradient[:, : ctx.channels], _upsampling_gradient(gradient[:, ctx.channels :])
-
-
-def _upsampling_gradient(gradient: torch.Tensor) -> torch.Tensor:
-    """Gradient of what :func:`upsample2` upsampled."""
-    batch, channels, height, width = gradient.shape
-    given = gradient.contiguous(memory_format=torch.channels_last)
-    sizes = [height, width], [batch, channels, height // 2, width // 2]
-    return torch.ops.aten.upsample_bilinear2d_backward(given, *sizes, True)
+        of_deep = upsampling_gradient(_image_rows(gradient), ctx.channels)
+        return gradient[:, : ctx.channels], of_deep.permute(0, 3, 1, 2)
 
 
 def _image_rows(x: torch.Tensor) -> torch.Tensor:

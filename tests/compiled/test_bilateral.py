@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
 from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
+from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.bga import upsample2
 
 
@@ -142,3 +143,29 @@ def test_images_that_do_not_fit_are_not_joined():
         join(torch.rand(1, 5, 6, 3), torch.rand(1, 2, 3, 3))
     with pytest.raises(ValueError, match="deep must be contiguous"):
         join(torch.rand(1, 4, 6, 3), torch.rand(1, 3, 2, 3).permute(0, 2, 1, 3))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    batch=st.integers(1, 2),
+    first=st.integers(0, 20),
+    channels=st.integers(1, 40),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+)
+def test_gradient_of_upsampling_is_torchs(seed, batch, first, channels, height, width):
+    torch.manual_seed(seed)
+    gradient = torch.randn(batch, 2 * height, 2 * width, first + channels)
+    given = torch.zeros(batch, channels, height, width, dtype=torch.float64, requires_grad=True)
+    of_upsampled = gradient[..., first:].permute(0, 3, 1, 2).double()
+    (expected,) = torch.autograd.grad(upsample2(given), given, of_upsampled)
+    found = upsampling_gradient(gradient, first).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found, expected.float(), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_that_nothing_was_upsampled_to_are_refused():
+    with pytest.raises(ValueError, match="gradient must be"):
+        upsampling_gradient(torch.rand(1, 4, 5, 3))
+    with pytest.raises(ValueError, match="of 3 channels there are none from 3 on"):
+        upsampling_gradient(torch.rand(1, 4, 6, 3), 3)

@@ -93,6 +93,7 @@ from nnunet_fganet.network.deform_gather import channel_rows, positions
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
 from nnunet_fganet.compiled.skeleton import skeleton_gradient, skeletonize
 from nnunet_fganet.compiled import winograd
+from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.compiled.winograd import transformed_weight, winograd_conv2d
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 winograd._FEW_TILES = 5
@@ -127,6 +128,7 @@ for size in (1, 2, 3, 4, 5, 9):
                 twice = torch.rand(2, 2 * size, 2 * size + 2, 40).to(given.dtype)
                 fixed_point_conv2d(twice, *terms, [given, given])
                 fixed_point_conv2d(twice[..., :20].contiguous(), *terms, [given[..., 20:].contiguous()])
+    upsampling_gradient(torch.rand(2, 2 * size, 2 * size + 2, 40), 3)
     join(torch.rand(2, 2 * size, 2 * size + 2, 20), torch.rand(2, size, size + 1, 35))
     gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
 """

@@ -43,14 +43,12 @@ def shift_norm_gelu_gradient(
     portions = min(PARTS, height)
     sums = rows.new_zeros(batch, portions, 2, channels)
     given = (*rows.shape, len(steps), portions)
-    addresses = [each.data_ptr() for each in (gradient, rows, steps, *moments)]
-    run_parts(_sums_loop(), batch * portions, *given, *addresses, sums.data_ptr())
+    addresses = (each.data_ptr() for each in (gradient, rows, steps, *moments, sums))
+    run_parts(_sums_loop(), batch * portions, *given, *addresses)
     means = (sums.double().sum(1) / (height * width)).float()
-    out = torch.empty_like(rows)
-    backward = -steps
-    run_parts(
-        _gradient_loop(), batch * height, *given[:5], *addresses, backward.data_ptr(), means.data_ptr(), out.data_ptr()
-    )
+    out, backward = torch.empty_like(rows), -steps
+    addresses = (each.data_ptr() for each in (gradient, rows, backward, *moments, means, out))
+    run_parts(_gradient_loop(), batch * height, *given[:5], *addresses)
     return out
 
 
@@ -130,15 +128,15 @@ def _gradient_loop() -> Any:
 
     @loop("float32")
     def shift_gradients(data: Any) -> None:
-        a = arguments(data, 13)
+        a = arguments(data, 12)
         batch, height, width, channels, groups = a[0], a[1], a[2], a[3], a[4]
         shape = batch, height, width * channels
         gradient, images = carray(pointer(a[5]), shape, np.float32), carray(pointer(a[6]), shape, np.float32)
+        backward = carray(pointer(a[7]), (groups, 2), np.int64)
         mean = carray(pointer(a[8]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[9]), (batch, 1, channels), np.float32)
-        backward = carray(pointer(a[10]), (groups, 2), np.int64)
-        means = carray(pointer(a[11]), (batch, 2, channels), np.float32)
-        out = carray(pointer(a[12]), (batch * height, width * channels), np.float32)
+        means = carray(pointer(a[10]), (batch, 2, channels), np.float32)
+        out = carray(pointer(a[11]), (batch * height, width * channels), np.float32)
         size = channels // groups
         line = np.empty((1, width * channels), np.float32)
         part = next_part(data)

@@ -101,7 +101,7 @@ def fixed_point_conv2d(
     Raises
     ------
     ValueError
-        What is given is of another kind or shape, sums of it would not fit 32 bits, or there are no matrix units.
+        What is given is of another kind, number or shape, sums would not fit 32 bits, or there are no matrix units.
     """
     if not has_matrix_units():
         raise ValueError("this processor has no matrix units for 8-bit integers that this process may use")
@@ -110,6 +110,8 @@ def fixed_point_conv2d(
     if rows.dtype not in FACTORS:
         raise ValueError(f"rows must be float16 or float32, not {rows.dtype}")
     check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    if len(others) > 2:
+        raise ValueError(f"an image is joined from one or two others, not {len(others)}")
     if others:
         half_height, half_width, deep_channels = others[0].shape[1:]
         check_array("rows", rows, rows.dtype, len(others[0]), 2 * half_height, 2 * half_width, channels)
@@ -301,8 +303,8 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
             if others > 0:
                 source_width = behind - before
                 source = made[: (below - above) * source_width * channels].reshape(below - above, -1)
-                place = image * height + above
-                _make_part(images, second, third, others, place, halves, before, behind, halfway, source)
+                first_row = image * height + above
+                _make_part(images, second, third, others, first_row, halves, before, behind, halfway, source)
                 row, column = row - above, column - before
                 above, below, before, behind = 0, below - above, 0, source_width
             largest = largest_magnitude(source, above, below, before * channels, behind * channels, magnitudes)

@@ -13,7 +13,7 @@ from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
-_MOST = 8  # pixels of twice as many, at most, that one pixel is a part of
+_MOST = 4  # pixels of twice as many, at most, that one pixel is a part of
 Array = NDArray[Any]
 _F = np.float32
 
@@ -49,7 +49,7 @@ def upsampling_gradient(gradient: torch.Tensor, first: int = 0) -> torch.Tensor:
 @compiled
 def _fill_weights(size: int, position: int, weights: Array) -> int:
     """Weights with which a pixel of ``size`` is a part of those of twice as many; returns the first one of these."""
-    start = min(max(0, 2 * position - 2), max(0, 2 * size - _MOST))
+    start = min(max(0, 2 * position - 1), max(0, 2 * size - _MOST))
     for k in range(_MOST):
         weights[k] = 0
         if start + k < 2 * size:

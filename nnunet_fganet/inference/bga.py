@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_and_add_rows, gate_by_sigmoid_rows, joined_rows, max_pool2_rows
-from nnunet_fganet.inference.layout import converted, image, image_rows
 from nnunet_fganet.inference.packing import FixedPointConv2d
 from nnunet_fganet.network.bga import BGA, upsample2
 from nnunet_fganet.network.decoder import DecoderStage
+from nnunet_fganet.network.layout import converted, image, image_rows
 
 
 class PreparedBGA(nn.Module):

@@ -9,9 +9,9 @@ from torch.nn import functional
 
 from nnunet_fganet.gpu import attention, bilateral, pointwise
 from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage
-from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.inference.packing import SLOPES
 from nnunet_fganet.network.deform_gather import deform_conv2d_sampled, weight_matrix
+from nnunet_fganet.network.layout import image, image_rows
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
 

@@ -23,8 +23,8 @@ from nnunet_fganet.compiled.operators import (
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.gpu.availability import runs_kernels
-from nnunet_fganet.inference.layout import image, image_rows
 from nnunet_fganet.network.conv import convolve_by_winograd, suits_winograd
+from nnunet_fganet.network.layout import image, image_rows
 
 # Activation -> its name and arguments in oneDNN.
 _ONEDNN_ACTIVATIONS: dict[str, tuple[str, list[float]]] = {
@@ -43,7 +43,7 @@ SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 # more than it saves (benchmarks/convolutions.py).
 WINOGRAD_TILES = 16
 # With more, a depthwise and a 1 x 1 convolution by integers are faster than the one of full depth that they make.
-_JOINED_CHANNELS = 64
+_MERGED_CHANNELS = 64
 
 
 class PackedConv2d(nn.Module):
@@ -172,10 +172,13 @@ class FixedPointConv2d(nn.Module):
         With ``others`` the image is what they make with ``x``, see
         :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`.
         """
-        if x.dtype != torch.float16:
-            x = x.clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16).half()
-        given = (image_rows(x), self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
-        return image(fixed_point_conv2d_rows(*given, [image_rows(each) for each in others]))
+        rows, *others_rows = (image_rows(_in_float16(each)) for each in (x, *others))
+        given = (rows, self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
+        return image(fixed_point_conv2d_rows(*given, others_rows))
+
+
+def _in_float16(x: torch.Tensor) -> torch.Tensor:
+    return x if x.dtype == torch.float16 else x.clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16).half()
 
 
 class DepthwiseConv2d(nn.Module):
@@ -273,8 +276,8 @@ def pack_convolutions(layers: nn.Sequential, dtype: torch.dtype) -> nn.Sequentia
             if activation != "none":
                 waiting.pop(0)
             elif waiting and isinstance(waiting[0], nn.Conv2d) and _is_product(waiting[0]):
-                if _is_faster_joined(layer, dtype):
-                    waiting[0] = _joined(layer, waiting[0])
+                if _is_faster_merged(layer, dtype):
+                    waiting[0] = _merged(layer, waiting[0])
                     continue
                 layer, waiting[0] = _with_moved_bias(layer, waiting[0])
             layer = pack_convolution(layer, activation, dtype)
@@ -291,19 +294,19 @@ def _by_integers(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     return dtype == torch.float16 and conv.weight.device.type == "cpu" and has_matrix_units()
 
 
-def _is_faster_joined(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+def _is_faster_merged(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     is_depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
-    return is_depthwise and conv.in_channels <= _JOINED_CHANNELS and _by_integers(conv, dtype)
+    return is_depthwise and conv.in_channels <= _MERGED_CHANNELS and _by_integers(conv, dtype)
 
 
-def _joined(conv: nn.Conv2d, product: nn.Conv2d) -> nn.Conv2d:
+def _merged(conv: nn.Conv2d, product: nn.Conv2d) -> nn.Conv2d:
     """One convolution that computes what a depthwise one and the 1 x 1 convolution behind it do."""
     conv, product = _with_moved_bias(conv, product)
-    joined = copy.deepcopy(conv)
-    joined.groups, joined.out_channels = 1, product.out_channels
-    joined.weight = nn.Parameter(product.weight.detach() * conv.weight.detach().transpose(0, 1))
-    joined.bias = product.bias
-    return joined
+    merged = copy.deepcopy(conv)
+    merged.groups, merged.out_channels = 1, product.out_channels
+    merged.weight = nn.Parameter(product.weight.detach() * conv.weight.detach().transpose(0, 1))
+    merged.bias = product.bias
+    return merged
 
 
 def _with_moved_bias(conv: nn.Conv2d, product: nn.Conv2d) -> tuple[nn.Conv2d, nn.Conv2d]:

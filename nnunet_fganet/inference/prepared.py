@@ -13,13 +13,13 @@ from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.gpu.availability import runs_kernels
 from nnunet_fganet.inference.bga import PreparedBGA, PreparedDecoderStage, PreparedMaxPool2d
 from nnunet_fganet.inference.graph import CudaGraphs
-from nnunet_fganet.inference.layout import converted
 from nnunet_fganet.inference.packing import pack_convolution, pack_convolutions
 from nnunet_fganet.inference.sda import PreparedSDA
 from nnunet_fganet.network.bga import BGA
 from nnunet_fganet.network.decoder import DecoderStage
 from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend
 from nnunet_fganet.network.fganet import FGANet
+from nnunet_fganet.network.layout import converted
 from nnunet_fganet.network.norm import InstanceNorm2d, instance_norm
 from nnunet_fganet.network.padding import run_padded
 from nnunet_fganet.network.sda import SDA

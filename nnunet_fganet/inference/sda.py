@@ -7,8 +7,8 @@ from torch.nn import functional
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.layout import converted, image, image_rows
 from nnunet_fganet.inference.packing import pack_convolution
+from nnunet_fganet.network.layout import converted, image, image_rows
 from nnunet_fganet.network.norm import image_norm, instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift

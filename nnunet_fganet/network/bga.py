@@ -10,6 +10,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
 from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.conv import Conv2d
+from nnunet_fganet.network.layout import image_rows
 from nnunet_fganet.network.norm import computes_in_loops, has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
 
@@ -25,7 +26,10 @@ def upsample2(x: torch.Tensor) -> torch.Tensor:
 
 
 def concatenate(fused: torch.Tensor, deep: torch.Tensor, training: bool) -> torch.Tensor:
-    """Channels of ``fused``, then those of ``deep`` by :func:`upsample2`; in training on a CPU in one pass."""
+    """Channels of ``fused``, then those of ``deep`` by :func:`upsample2`; in training on a CPU in one pass.
+
+    There it has no second gradients.
+    """
     if training and computes_in_loops(fused, deep):
         return cast(torch.Tensor, _Concatenated.apply(fused, deep))
     return torch.cat((fused, upsample2(deep)), dim=1)
@@ -73,7 +77,7 @@ class _Joined(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-        fine, gate, coarse = (_image_rows(x) for x in (fine, gate, coarse))
+        fine, gate, coarse = (image_rows(x) for x in (fine, gate, coarse))
         ctx.save_for_backward(fine, gate)
         out = torch.empty_like(fine)
         gate_and_add(fine, gate, coarse, out)
@@ -83,7 +87,7 @@ class _Joined(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fine, gate = ctx.saved_tensors
-        given = _image_rows(gradient)
+        given = image_rows(gradient)
         of_fine, of_opened = gate_gradients(given, fine, gate)
         found = of_fine, upsampling_gradient(of_opened), upsampling_gradient(given)
         return tuple(each.permute(0, 3, 1, 2) for each in found)
@@ -93,18 +97,13 @@ class _Concatenated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
         ctx.channels = fused.shape[1]
-        return join(_image_rows(fused), _image_rows(deep)).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+        return join(image_rows(fused), image_rows(deep)).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        of_deep = upsampling_gradient(_image_rows(gradient), ctx.channels)
+        of_deep = upsampling_gradient(image_rows(gradient), ctx.channels)
         return gradient[:, : ctx.channels], of_deep.permute(0, 3, 1, 2)
-
-
-def _image_rows(x: torch.Tensor) -> torch.Tensor:
-    """``(batch, channels, height, width)`` to contiguous ``(batch, height, width, channels)``."""
-    return x.permute(0, 2, 3, 1).contiguous()
 
 
 def _convolution(channels: int, norm: str, stride: int = 1) -> NormalizedConvolutions:

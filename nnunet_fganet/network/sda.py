@@ -7,10 +7,11 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.attention import shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention import EPS, shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
+from nnunet_fganet.network.layout import image_rows
 from nnunet_fganet.network.norm import InstanceNorm2d, computes_in_loops, image_norm
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
@@ -60,10 +61,19 @@ class SDA(nn.Module):
         return x * image_norm(deformed.to(x.dtype)).sigmoid()
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
-        """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes."""
-        if self.training and computes_in_loops(x):
+        """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes.
+
+        There it has no second gradients.
+        """
+        if self.training and _is_plain(self.norm) and computes_in_loops(x):
             return cast(torch.Tensor, _Shifted.apply(x))
         return functional.gelu(self.norm(spatial_shift(x)))
+
+
+def _is_plain(norm: nn.Module) -> bool:
+    """Whether a module is what :func:`shift_norm_gelu` computes, and nothing but that happens in its calls."""
+    same = type(norm) is InstanceNorm2d and norm.weight is None and norm.eps == EPS
+    return same and not any((norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks))
 
 
 class _Shifted(torch.autograd.Function):
@@ -71,7 +81,7 @@ class _Shifted(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
-        rows, steps = x.permute(0, 2, 3, 1).contiguous(), torch.tensor(DIRECTIONS)
+        rows, steps = image_rows(x), torch.tensor(DIRECTIONS)
         moments = shift_moments(rows, steps)
         ctx.save_for_backward(rows, steps, *moments)
         return shift_norm_gelu(rows, steps, moments).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
@@ -80,8 +90,7 @@ class _Shifted(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         rows, steps, *moments = ctx.saved_tensors
-        given = gradient.permute(0, 2, 3, 1).contiguous()
-        return shift_norm_gelu_gradient(given, rows, steps, tuple(moments)).permute(0, 3, 1, 2)
+        return shift_norm_gelu_gradient(image_rows(gradient), rows, steps, tuple(moments)).permute(0, 3, 1, 2)
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -112,6 +112,7 @@ def test_images_that_are_made_as_they_are_read(
         ([torch.rand(1, 2, 3, 15).half()], "weight must be"),
         ([torch.rand(1, 2, 3, 17).half(), torch.rand(1, 2, 3, 17).half()], "rows must be"),
         ([torch.rand(1, 2, 3, 16).half(), torch.rand(1, 2, 3, 8).half()], "others must be"),
+        (3 * [torch.rand(1, 2, 3, 8).half()], "one or two others, not 3"),
     ],
 )
 def test_other_images_that_the_loop_would_read_outside_are_refused(others, message):
@@ -182,8 +183,12 @@ def test_sums_that_32_bits_do_not_hold_are_refused():
 @needs_units
 def test_torch_accepts_the_operator():
     rows, weight, bias = tensors(0, 1, 16, 16, 5, 6, 3)
+    terms = *fixed_point_weight(weight), bias, 2, 0.01, torch.float16
+    torch.library.opcheck(fixed_point_conv2d_rows, (rows, *terms, []))
+    twice, halves = torch.randn(1, 4, 6, 16).half(), torch.randn(1, 2, 3, 16).half()
+    torch.library.opcheck(fixed_point_conv2d_rows, (twice, *terms, [halves, halves]))
     torch.library.opcheck(
-        fixed_point_conv2d_rows, (rows, *fixed_point_weight(weight), bias, 2, 0.01, torch.float16, [])
+        fixed_point_conv2d_rows, (twice[..., :4].contiguous(), *terms, [halves[..., :12].contiguous()])
     )
 
 

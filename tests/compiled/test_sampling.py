@@ -118,7 +118,9 @@ for size in (1, 2, 3, 4, 5, 9):
     fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
     steps = torch.tensor(DIRECTIONS)
     shift_norm_gelu(many, steps), gate(many, many)
-    shift_norm_gelu_gradient(many, many, steps, shift_moments(many, steps))
+    for channels in (40, 72):
+        some = torch.rand(2, size, size + 1, channels)
+        shift_norm_gelu_gradient(some, some, steps, shift_moments(some, steps))
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))

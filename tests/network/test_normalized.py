@@ -226,6 +226,7 @@ def test_concatenation_of_a_training_is_torchs(layout, channels):
 
     def results(training):
         out = concatenate(*given, training)
+        assert (type(out.grad_fn).__name__ == "_ConcatenatedBackward") == (training and layout == "channels_last")
         return out.detach(), *torch.autograd.grad(out, given, out_gradient)
 
     assert_near(results(True), results(False), 1e-6)
@@ -239,6 +240,7 @@ def test_shift_of_a_trainings_sda_is_torchs():
 
     def results(training):
         out = sda.train(training)._shifted(x)
+        assert (type(out.grad_fn).__name__ == "_ShiftedBackward") == training
         return out.detach(), *torch.autograd.grad(out, x, out_gradient)
 
     assert_near(results(True), results(False), 1e-4)

@@ -16,6 +16,7 @@ from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 from nnunet_fganet.network.deform_gather import channel_rows
+from nnunet_fganet.network.layout import image_rows
 from nnunet_fganet.precision import cpu_may_have_matrix_units
 
 # In fewer tiles than these, transforming the weights, anew in each step, costs more than Winograd's convolution saves
@@ -153,8 +154,7 @@ class Way:
 
     def _output_by_integers(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         bias = weight.new_zeros(len(weight)) if bias is None else bias
-        rows = x.permute(0, 2, 3, 1).contiguous()
-        given = rows, *fixed_point_weight(weight), bias, self.conv.stride[0], 1.0, torch.float32
+        given = image_rows(x), *fixed_point_weight(weight), bias, self.conv.stride[0], 1.0, torch.float32
         return fixed_point_conv2d(*given).permute(0, 3, 1, 2)
 
     def gradients(
@@ -192,7 +192,7 @@ class Way:
 def _weight_gradient_by_product(gradient: torch.Tensor, x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
     """Gradient of the weights, ``(out_channels, channels, rows, columns)``, of a convolution without dilation."""
     vertical, horizontal = cast(tuple[int, int], conv.padding)
-    padded = functional.pad(x, (horizontal, horizontal, vertical, vertical)).permute(0, 2, 3, 1).contiguous()
+    padded = image_rows(functional.pad(x, (horizontal, horizontal, vertical, vertical)))
     batch, out_channels, height, width = gradient.shape
     image, row, pixel, channel = padded.stride()
     seen = padded.as_strided(

@@ -85,7 +85,7 @@ def _steps(modules: list[nn.Module], x: torch.Tensor) -> list[_Step]:
 
 def _step(modules: list[nn.Module], x: torch.Tensor) -> _Step | None:
     conv, *followers = modules[: 1 + _count_followers(modules)]
-    if not (isinstance(conv, Conv2d) and followers and conv.bias is None and all(map(_is_plain, (conv, *followers)))):
+    if not (isinstance(conv, Conv2d) and followers and conv.bias is None and all(map(is_plain, (conv, *followers)))):
         return None
     norm = cast(nn.BatchNorm2d, followers[0])
     follows_batch = norm.training and norm.affine and norm.track_running_stats and norm.momentum is not None
@@ -112,7 +112,7 @@ def _count_followers(modules: list[nn.Module]) -> int:
     return count
 
 
-def _is_plain(module: nn.Module) -> bool:
+def is_plain(module: nn.Module) -> bool:
     """Whether nothing but its ``forward`` happens in a call, and what that does is known here."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     return not any(hooks) and (not isinstance(module, Dropout) or not _drops(module) or module.draws_numbers)

@@ -13,6 +13,7 @@ from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.layout import image_rows
 from nnunet_fganet.network.norm import InstanceNorm2d, computes_in_loops, image_norm
+from nnunet_fganet.network.normalized import is_plain
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 KERNEL_SIZE = 3
@@ -65,15 +66,14 @@ class SDA(nn.Module):
 
         There it has no second gradients.
         """
-        if self.training and _is_plain(self.norm) and computes_in_loops(x):
+        if self.training and _is_in_loops(self.norm) and computes_in_loops(x):
             return cast(torch.Tensor, _Shifted.apply(x))
         return functional.gelu(self.norm(spatial_shift(x)))
 
 
-def _is_plain(norm: nn.Module) -> bool:
+def _is_in_loops(norm: nn.Module) -> bool:
     """Whether a module is what :func:`shift_norm_gelu` computes, and nothing but that happens in its calls."""
-    same = type(norm) is InstanceNorm2d and norm.weight is None and norm.eps == EPS
-    return same and not any((norm._forward_hooks, norm._forward_pre_hooks, norm._backward_hooks))
+    return type(norm) is InstanceNorm2d and norm.weight is None and norm.eps == EPS and is_plain(norm)
 
 
 class _Shifted(torch.autograd.Function):

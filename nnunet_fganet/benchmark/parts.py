@@ -10,6 +10,7 @@ from torch import nn
 from nnunet_fganet.inference.bga import PreparedBGA
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import (
+    Bfloat16Conv2d,
     DepthwiseConv2d,
     FewChannelsConv2d,
     FixedPointConv2d,
@@ -29,6 +30,7 @@ PARTS: dict[type[nn.Module], str] = {
     nn.Conv2d: "convolutions",
     PackedConv2d: "convolutions",
     WinogradConv2d: "convolutions",
+    Bfloat16Conv2d: "convolutions",
     FixedPointConv2d: "convolutions",
     FewChannelsConv2d: "convolutions",
     DepthwiseConv2d: "convolutions",

@@ -20,6 +20,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.bilateral import gate_row, join_row
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
+from nnunet_fganet.compiled.image_parts import run_start, size_of_part
 from nnunet_fganet.compiled.integers import (
     FACTORS,
     NUMBERS_AT_A_TIME,
@@ -129,7 +130,11 @@ def fixed_point_conv2d(
     check_array("bias", bias, torch.float32, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
     out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=dtype)
-    lines, columns = _size_of_part(out.shape[1], out.shape[2], kernel, stride, channels, rows.element_size())
+    columns = max(2, _NUMBERS // (stride * channels) // ROWS_OF_TILE) * ROWS_OF_TILE
+    pixel_bytes = channels * rows.element_size()
+    lines, columns = size_of_part(
+        (out.shape[1], out.shape[2]), kernel, stride, min(_COLUMNS, columns), pixel_bytes, _PART_BYTES
+    )
     across, down = -(-out.shape[2] // columns), -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * torch.get_num_threads() // max(1, batch * across * down)))
     second, third = (*(each.data_ptr() for each in others), 0, 0)[:2]
@@ -141,17 +146,6 @@ def fixed_point_conv2d(
         *(tile_shapes().ctypes.data, float(slope), len(others), rows.shape[-1], second, third),
     )
     return out
-
-
-def _size_of_part(
-    height: int, width: int, kernel: int, stride: int, channels: int, number_bytes: int
-) -> tuple[int, int]:
-    """Rows and columns of outputs that a part of an image has, at most."""
-    most = min(_COLUMNS, max(2, _NUMBERS // (stride * channels) // ROWS_OF_TILE) * ROWS_OF_TILE)
-    columns = -(-width // -(-width // most))
-    line_bytes = ((max(columns, ROWS_OF_TILE) - 1) * stride + kernel) * channels * number_bytes
-    lines = min(height, max(1, (_PART_BYTES // line_bytes - kernel) // stride + 1))
-    return -(-height // -(-height // lines)), columns
 
 
 @compiled
@@ -206,12 +200,6 @@ def _write(
             store_first(out, pixel, start, leaky_relu(value * scales + shifts, slope), count)
 
 
-@compiled
-def _run_start(run: int, runs: int, width: int) -> tuple[int, int]:
-    """Row and column that a run of outputs begins with; the last one of a row begins inside the one before it."""
-    return run // runs, max(0, min(run % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))
-
-
 @inlined
 def _convolve_panel(
     part: Array, ring: int, columns: int, channels: int, kernel: int, stride: int, factor: int, steps: int,
@@ -231,8 +219,8 @@ def _convolve_panel(
     pairs = -(-lines * runs // 2)
     for pair in range(pairs):
         before_one, before_two = one, two
-        row_one, column_one = _run_start(2 * pair, runs, width)
-        row_two, column_two = _run_start(min(2 * pair + 1, lines * runs - 1), runs, width)
+        row_one, column_one = run_start(2 * pair, runs, width)
+        row_two, column_two = run_start(min(2 * pair + 1, lines * runs - 1), runs, width)
         one, two = first + row_one * out_width + column_one, first + row_two * out_width + column_two
         clear_sums()
         held, written = (1 - pair % 2) * 2 * BLOCK, 0

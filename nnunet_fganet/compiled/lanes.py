@@ -22,6 +22,7 @@ from nnunet_fganet.compiled.half import LARGEST_FLOAT16, ONLY_WHOLE, within_floa
 
 LANES = 16
 COPIED = 8  # numbers at a time: of narrow images, what moves together are as few channels
+COPIED_AT_ONCE = 32  # numbers of wide ones
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
@@ -109,23 +110,31 @@ def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) ->
     return types.void(array, types.intp, types.intp, _LANES), generate
 
 
-@intrinsic
-def copy(typing_context: Any, rows: Any, row: Any, column: Any, out: Any, out_row: Any, out_column: Any) -> Any:
-    """Copy :data:`COPIED` numbers of a row of such an array, from ``column`` on, into a row of another like it."""
-    if rows not in _ARRAYS or out != rows:
-        return None
+def _copying(count: int) -> Callable[..., tuple[Any, Any] | None]:
+    """Copying ``count`` numbers of a row of such an array, from ``column`` on, into a row of another like it."""
 
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        numbers, size = _ARRAYS[rows]
-        vector = ir.VectorType(numbers.element, COPIED).as_pointer()
-        source, target = (
-            builder.bitcast(address(context, builder, array, row, column, COPIED, rows), vector)
-            for array, row, column in (values[:3], values[3:])
-        )
-        builder.store(builder.load(source, align=size), target, align=size)
-        return context.get_dummy_value()
+    def intrinsic_of(
+        typing_context: Any, rows: Any, row: Any, column: Any, out: Any, out_row: Any, out_column: Any
+    ) -> tuple[Any, Any] | None:
+        if rows not in _ARRAYS or out != rows:
+            return None
 
-    return types.void(rows, types.intp, types.intp, out, types.intp, types.intp), generate
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            numbers, size = _ARRAYS[rows]
+            vector = ir.VectorType(numbers.element, count).as_pointer()
+            source, target = (
+                builder.bitcast(address(context, builder, array, row, column, count, rows), vector)
+                for array, row, column in (values[:3], values[3:])
+            )
+            builder.store(builder.load(source, align=size), target, align=size)
+            return context.get_dummy_value()
+
+        return types.void(rows, types.intp, types.intp, out, types.intp, types.intp), generate
+
+    return intrinsic_of
+
+
+copy, copy_many = intrinsic(_copying(COPIED)), intrinsic(_copying(COPIED_AT_ONCE))
 
 
 @intrinsic

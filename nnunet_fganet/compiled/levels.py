@@ -6,7 +6,8 @@ time of the products, where the processor multiplies 8-bit integers (docs/perfor
 
 import torch
 
-from nnunet_fganet.compiled.matrix_units import cpu_capabilities, has_matrix_units
+from nnunet_fganet.compiled.matrix_units import ROW_BYTES, cpu_capabilities, has_matrix_units, tiles_of
+from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sampling import BLOCK, sample_levels
 
 _STEPS = 254  # between the smallest and the largest number of an image: rounding the level of 0 takes one more
@@ -32,13 +33,17 @@ def level_weight(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     Returns
     -------
     weight, unit, total
-        Integers as oneDNN's products have them; what 1 stands for, and the sum of the integers, of each output channel,
-        float32.
+        Integers as :func:`.sample_products.multiply_samples` has them, or oneDNN's products where there are no matrix
+        units or the channels are no multiple of 64; what 1 stands for, and the sum of the integers, of each output
+        channel, float32.
     """
     unit = matrix.abs().amax(1).clamp(min=_SMALLEST_UNIT) / _LARGEST
     integers = (matrix / unit[:, None]).round()
-    packed = torch.ops.onednn.qlinear_prepack(integers.to(torch.int8).contiguous(), [BLOCK, matrix.shape[1]])
-    return packed, unit, integers.sum(1)
+    given = integers.to(torch.int8).contiguous()
+    # Taps of a kernel with a middle are odd: where 64 divides their product with the channels, it divides these.
+    if has_matrix_units() and matrix.shape[1] % ROW_BYTES == 0:
+        return tiles_of(given), unit, integers.sum(1)
+    return torch.ops.onednn.qlinear_prepack(given, [BLOCK, matrix.shape[1]]), unit, integers.sum(1)
 
 
 def deform_conv2d_levels(
@@ -52,7 +57,7 @@ def deform_conv2d_levels(
     total: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    """Deformable convolution, image by image, block by block of :data:`BLOCK` pixels.
+    """Deformable convolution, image by image.
 
     Parameters
     ----------
@@ -73,8 +78,6 @@ def deform_conv2d_levels(
         pixel, a number of an image that is not finite makes NaN of the image.
     """
     out = rows.new_empty(len(rows), len(bias))
-    columns = rows.new_empty(min(BLOCK, height * width), offset.shape[1], rows.shape[1], dtype=torch.uint8)
-    zeros = torch.zeros(len(bias), dtype=torch.int32)
     for start in range(0, len(rows), height * width):
         stop = start + height * width
         step, zero = _levels_of(rows[start:stop])
@@ -83,15 +86,37 @@ def deform_conv2d_levels(
             continue
         # What the level of 0 adds to all sums of a channel is taken off with the bias.
         shifted = bias - step * zero * unit * total
-        for first in range(start, stop, BLOCK):
-            block = columns[: stop - first]
-            sample_levels(rows, offset, mask, (height, width), first, step, zero, block)
-            factors = (block.view(len(block), -1), step, 0, weight, unit, zeros, shifted, 1.0, 0, rows.dtype)
-            out[first : first + len(block)] = torch.ops.onednn.qlinear_pointwise(*factors, "none", [], "")
+        terms = (weight, unit * step, shifted, out)
+        multiply = _multiply_blocks if weight.is_mkldnn else multiply_samples
+        multiply(rows, offset, mask, (height, width), (start, stop), step, zero, *terms)
     for given in (offset, mask):
         if given is not None and given.sum().isnan():  # a sum takes no time; infinities may make it NaN, too
             out.masked_fill_(given.isnan().flatten(1).any(1)[:, None], torch.nan)
     return out
+
+
+def _multiply_blocks(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    size: tuple[int, int],
+    pixels: tuple[int, int],
+    step: float,
+    zero: int,
+    weight: torch.Tensor,
+    scale: torch.Tensor,
+    bias: torch.Tensor,
+    out: torch.Tensor,
+) -> None:
+    """The same as :func:`.sample_products.multiply_samples` by oneDNN, block by block of :data:`BLOCK` pixels."""
+    first, last = pixels
+    columns = rows.new_empty(min(BLOCK, last - first), offset.shape[1], rows.shape[1], dtype=torch.uint8)
+    zeros = torch.zeros(len(bias), dtype=torch.int32)
+    for start in range(first, last, BLOCK):
+        block = columns[: last - start]
+        sample_levels(rows, offset, mask, size, start, step, zero, block)
+        factors = (block.view(len(block), -1), 1.0, 0, weight, scale, zeros, bias, 1.0, 0, rows.dtype)
+        out[start : start + len(block)] = torch.ops.onednn.qlinear_pointwise(*factors, "none", [], "")
 
 
 def _levels_of(rows: torch.Tensor) -> tuple[float, int | None]:

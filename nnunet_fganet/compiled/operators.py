@@ -5,12 +5,14 @@ from typing import Any
 import torch
 
 from nnunet_fganet.compiled import attention
+from nnunet_fganet.compiled.bfloat16_conv import bfloat16_conv2d
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.few_channels import conv2d_from_few, product_to_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.levels import deform_conv2d_levels
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
+from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sampling import BLOCK, sample_columns, sample_gradients
 from nnunet_fganet.compiled.winograd import winograd_conv2d
 
@@ -113,13 +115,19 @@ def deform_conv2d_rows(
     weight: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    """Deformable convolution for inference, block by block of :data:`BLOCK` pixels.
+    """Deformable convolution for inference, block by block of :data:`BLOCK` pixels or less.
 
     ``weight``: ``(out_channels, taps * channels)``, contiguous, or as oneDNN's products have it
-    (``torch.ops.mkldnn._reorder_linear_weight``); the rest as for :func:`sampled_columns`.
+    (``torch.ops.mkldnn._reorder_linear_weight``), or as :func:`.sample_products.multiply_samples` has it, in bfloat16
+    and then with a bias in float32; the rest as for :func:`sampled_columns`.
     Returns ``(batch * height * width, out_channels)``.
     """
     taps, channels = offset.shape[1], rows.shape[1]
+    if weight.ndim > 2:
+        out = rows.new_empty(len(rows), len(bias))
+        ones = torch.ones_like(bias)
+        multiply_samples(rows, offset, mask, (height, width), (0, len(rows)), 1.0, 0, weight, ones, bias, out)
+        return out
     columns = rows.new_empty(min(BLOCK, len(rows)), taps, channels)
     out = rows.new_empty(len(rows), len(bias))
     for first in range(0, len(rows), BLOCK):
@@ -264,6 +272,22 @@ def _(
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
     return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0], dtype=dtype)
+
+
+@torch.library.custom_op("nnunet_fganet::bfloat16_conv2d_rows", mutates_args=())
+def bfloat16_conv2d_rows(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, kernel: int, stride: int, slope: float
+) -> torch.Tensor:
+    """See :func:`nnunet_fganet.compiled.bfloat16_conv.bfloat16_conv2d`; inference only."""
+    return bfloat16_conv2d(rows, weight, bias, kernel, stride, slope)
+
+
+@bfloat16_conv2d_rows.register_fake
+def _(
+    rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, kernel: int, stride: int, slope: float
+) -> torch.Tensor:
+    batch, height, width = rows.shape[:3]
+    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0])
 
 
 @torch.library.custom_op("nnunet_fganet::depthwise_conv2d_rows", mutates_args=())

@@ -107,7 +107,7 @@ def _run_samples(
 ) -> None:
     """Write samples, divided by ``step``, plus ``zero``: into ``columns`` like ``rows``, or rounded into uint8."""
     pixels, taps, channels = columns.shape
-    _check(rows, offset, mask, size, taps, _SAMPLED_DTYPES)
+    check_samples(rows, offset, mask, size, taps, _SAMPLED_DTYPES)
     written = torch.uint8 if columns.dtype == torch.uint8 else rows.dtype
     check_array("columns", columns, written, pixels, taps, rows.shape[1])
     if first < 0 or first + pixels > len(rows):
@@ -134,7 +134,7 @@ def sample_gradients(
     for :func:`sample_columns`. Where an offset is not finite it gets no gradient.
     """
     pixels, taps, channels = columns_gradient.shape
-    _check(rows, offset, mask, size, taps, DTYPES)
+    check_samples(rows, offset, mask, size, taps, DTYPES)
     check_array("columns_gradient", columns_gradient, rows.dtype, len(rows), taps, rows.shape[1])
     images = pixels // (size[0] * size[1])
     # No more slices of the channels than keep all threads busy, each with sums of its own, so that no
@@ -151,7 +151,7 @@ def sample_gradients(
     return rows_gradient, offset_gradient.sum(0), None if mask_gradient is None else mask_gradient.sum(0)
 
 
-def _check(
+def check_samples(
     rows: torch.Tensor,
     offset: torch.Tensor,
     mask: torch.Tensor | None,
@@ -159,6 +159,13 @@ def _check(
     taps: int,
     dtypes: tuple[torch.dtype, ...],
 ) -> None:
+    """Refuse what samples would read outside of: see :func:`sample_columns`.
+
+    Raises
+    ------
+    ValueError
+        What is given is of another kind or shape.
+    """
     if rows.dtype not in dtypes:
         raise ValueError(f"rows must be one of {', '.join(map(str, dtypes))}, not {rows.dtype}")
     if min(size) < 1 or len(rows) % (size[0] * size[1]):
@@ -192,23 +199,28 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
 
 
 @compiled
-def _sample(
+def sample(
     rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, scale: Any, zero: Any,
-    out: Array, first: int,
+    out: Array, first: int, apart: int,
 ) -> None:  # fmt: skip
-    """Write the samples of one pixel, times ``scale``, plus ``zero``, into rows of ``out`` from ``first`` on."""
-    taps, channels = offset.shape[1], rows.shape[1]
+    """Write the samples of one pixel, times ``scale``, plus ``zero``, into rows of ``out``.
+
+    The channels of a sample fill one row or several; the first row is ``first``, the next ones follow ``apart`` rows
+    from each other. The rest as for :func:`sample_columns`, each with two dimensions or three.
+    """
+    taps, channels, wide = offset.shape[1], rows.shape[1], out.shape[1]
     kernel = int(math.sqrt(taps))
-    tail = channels - channels % LANES
+    tail = wide - wide % LANES
     base = pixel // (height * width) * (height * width)
     i, j = (pixel - base) // width, (pixel - base) % width
+    to = first
     for tap in range(taps):
         row, column = _position(i, j, tap, kernel, offset, pixel)
-        if math.isnan(row) or math.isnan(column):
-            _fill(out, first + tap, _F(np.nan))
-            continue
-        if row < -1 or row >= height or column < -1 or column >= width:
-            _fill(out, first + tap, zero)
+        is_nan = math.isnan(row) or math.isnan(column)
+        if is_nan or row < -1 or row >= height or column < -1 or column >= width:
+            for _ in range(0, channels, wide):
+                _fill(out, to, _F(np.nan) if is_nan else zero)
+                to += apart
             continue
         top, bottom, up, down = _neighbours(row, height)
         left, right, before, after = _neighbours(column, width)
@@ -217,13 +229,17 @@ def _sample(
         wa, wb, wc, wd = up * before, up * after, down * before, down * after
         a_, b_ = base + top * width + left, base + top * width + right
         c_, d_ = base + bottom * width + left, base + bottom * width + right
-        for c in range(0, tail, LANES):
-            above = zero + wa * load(rows, a_, c) + wb * load(rows, b_, c)
-            store(out, first + tap, c, above + (wc * load(rows, c_, c) + wd * load(rows, d_, c)))
-        for c in range(tail, channels):
-            above = zero + wa * widen(rows[a_, c]) + wb * widen(rows[b_, c])
-            value = above + (wc * widen(rows[c_, c]) + wd * widen(rows[d_, c]))
-            out[first + tap, c] = narrow(value, out[first + tap, c])
+        for start in range(0, channels, wide):
+            for c in range(0, tail, LANES):
+                x = start + c
+                above = zero + wa * load(rows, a_, x) + wb * load(rows, b_, x)
+                store(out, to, c, above + (wc * load(rows, c_, x) + wd * load(rows, d_, x)))
+            for c in range(tail, wide):
+                x = start + c
+                above = zero + wa * widen(rows[a_, x]) + wb * widen(rows[b_, x])
+                value = above + (wc * widen(rows[c_, x]) + wd * widen(rows[d_, x]))
+                out[to, c] = narrow(value, out[to, c])
+            to += apart
 
 
 @compiled
@@ -307,7 +323,7 @@ def _sample_loop(dtype: torch.dtype, written: torch.dtype) -> Any:
         part = next_part(data)
         while part < parts(data):
             for k in range(part * _PIXELS, min((part + 1) * _PIXELS, pixels)):
-                _sample(rows, offset, mask, height, width, first + k, scale, zero, columns, k * taps)
+                sample(rows, offset, mask, height, width, first + k, scale, zero, columns, k * taps, 1)
             finish_part(data)
             part = next_part(data)
 

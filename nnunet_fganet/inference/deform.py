@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from nnunet_fganet.compiled.levels import level_weight, multiplies_levels
+from nnunet_fganet.compiled.matrix_units import tiles_of
 from nnunet_fganet.compiled.operators import deform_conv2d_level_rows, deform_conv2d_rows
+from nnunet_fganet.compiled.sample_products import multiplies_samples
 from nnunet_fganet.compiled.sampling import BLOCK, DTYPES
 from nnunet_fganet.inference.packing import pack_matrix
 from nnunet_fganet.network.deform_conv import DeformConv2d, choose_backend, deform_conv2d
@@ -39,6 +41,8 @@ class PackedDeformConv2d(nn.Module):
         if self.in_levels:
             self.weight, self.unit, self.total = level_weight(weight_matrix(deform_conv.weight.detach().float()))
             self.bias = deform_conv.bias.detach().float()
+        elif self.in_blocks and dtype == torch.bfloat16 and multiplies_samples(weight.shape[1]):
+            self.weight, self.bias = tiles_of(weight_matrix(weight)), deform_conv.bias.detach().float()
         else:  # in blocks a matrix, otherwise as the convolution has it
             self.weight = pack_matrix(weight_matrix(weight), BLOCK) if self.in_blocks else weight
 

@@ -9,11 +9,13 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from nnunet_fganet.compiled.bfloat16_conv import bfloat16_weight
 from nnunet_fganet.compiled.few_channels import MOST
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.half import LARGEST_FLOAT16
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import (
+    bfloat16_conv2d_rows,
     conv2d_from_few_rows,
     depthwise_conv2d_rows,
     fixed_point_conv2d_rows,
@@ -42,6 +44,8 @@ SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 # On images of fewer tiles, reading the weights of Winograd's convolution, of which there are four times as many, costs
 # more than it saves (benchmarks/convolutions.py).
 WINOGRAD_TILES = 16
+# With fewer in, oneDNN's convolutions in bfloat16 are as fast as ours, or faster (benchmarks/convolutions.py).
+_FEWEST_BFLOAT16_CHANNELS = 256
 # With more, a depthwise and a 1 x 1 convolution by integers are faster than the one of full depth that they make.
 _MERGED_CHANNELS = 64
 
@@ -181,6 +185,28 @@ def _in_float16(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float16 else x.clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16).half()
 
 
+class Bfloat16Conv2d(nn.Module):
+    """A convolution of many channels with its activation in bfloat16 by matrix units, for inference only.
+
+    Parameters
+    ----------
+    conv
+        Square and odd, with "same" padding, one stride and no dilation; its weights are copied.
+    activation
+        See :class:`PackedConv2d`.
+    """
+
+    def __init__(self, conv: nn.Conv2d, activation: str) -> None:
+        super().__init__()
+        self.slope, self.stride, self.kernel = SLOPES[activation], conv.stride[0], conv.kernel_size[0]
+        self.weight, self.bias = bfloat16_weight(conv.weight.detach()), _bias_in_float32(conv)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """``(batch, in_channels, height, width)``, bfloat16, to the convolution's output, activated."""
+        given = (self.weight, self.bias, self.kernel, self.stride, self.slope)
+        return image(bfloat16_conv2d_rows(image_rows(x), *given))
+
+
 class DepthwiseConv2d(nn.Module):
     """A depthwise convolution on a CPU whose sums are float32, for inference only.
 
@@ -235,8 +261,7 @@ def _bias_in_float32(conv: nn.Conv2d) -> torch.Tensor:
 def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
     """Make a convolution of float16 images on a CPU ready: its sums are exact to 2 ** -15 or better."""
     size, stride = conv.kernel_size[0], conv.stride[0]
-    same = conv.kernel_size == (size, size) and conv.padding == (size // 2, size // 2) and size % 2 == 1
-    if not same or conv.stride != (stride, stride) or conv.dilation != (1, 1):
+    if not _is_plain(conv):
         raise ValueError(f"no loop computes {conv} in float16")
     if conv.groups == 1:
         is_end = conv.out_channels <= MOST and activation == "none" if size == 1 else conv.in_channels <= MOST
@@ -247,6 +272,19 @@ def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
     raise ValueError(f"no loop computes {conv} in float16")
 
 
+def _is_plain(conv: nn.Conv2d) -> bool:
+    """Whether it is one that our loops know: square and odd, with "same" padding, one stride, no dilation."""
+    size, stride = conv.kernel_size[0], conv.stride[0]
+    same = conv.kernel_size == (size, size) and conv.padding == (size // 2, size // 2) and size % 2 == 1
+    return same and conv.stride == (stride, stride) and conv.dilation == (1, 1)
+
+
+def _by_bfloat16_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
+    """Whether our convolution in bfloat16 is faster than oneDNN's."""
+    is_wide = conv.groups == 1 and conv.in_channels >= _FEWEST_BFLOAT16_CHANNELS and _is_plain(conv)
+    return is_wide and dtype == torch.bfloat16 and conv.weight.device.type == "cpu" and has_matrix_units()
+
+
 def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn.Module:
     """Make one convolution ready, in the way that is fastest for it."""
     if runs_kernels(conv.weight.device, dtype):
@@ -255,6 +293,8 @@ def pack_convolution(conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> nn
         return GpuConv2d(conv, activation, dtype)
     if _by_integers(conv, dtype):
         return _pack_in_float16(conv, activation)
+    if _by_bfloat16_units(conv, dtype):
+        return Bfloat16Conv2d(conv, activation)
     return WinogradConv2d(conv, activation) if suits_winograd(conv, dtype) else PackedConv2d(conv, activation, dtype)
 
 

@@ -8,6 +8,7 @@ from torchvision.ops import deform_conv2d
 
 from nnunet_fganet.compiled import levels
 from nnunet_fganet.compiled.levels import deform_conv2d_levels, level_weight, multiplies_levels
+from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import deform_conv2d_level_rows
 from nnunet_fganet.compiled.sampling import sample_columns, sample_levels
 from nnunet_fganet.network.deform_gather import channel_rows, positions, weight_matrix
@@ -135,3 +136,12 @@ def test_torch_accepts_the_operator():
         deform_conv2d_level_rows, backend="aot_eager", fullgraph=True
     )  # opcheck: no packed weights
     assert torch.equal(recorded(*args), deform_conv2d_level_rows(*args))
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+@pytest.mark.parametrize("modulated", [True, False])
+def test_matrix_units_and_dot_products_agree(monkeypatch, modulated):
+    x, offset, mask, weight, bias = case(0, channels=64, modulated=modulated)
+    by_units = convolved(x, offset, mask, weight, bias)
+    monkeypatch.setattr(levels, "has_matrix_units", lambda: False)
+    torch.testing.assert_close(by_units, convolved(x, offset, mask, weight, bias), rtol=1e-4, atol=1e-4)

@@ -81,13 +81,15 @@ import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
 from nnunet_fganet.compiled.attention import gate, shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
+from nnunet_fganet.compiled.bfloat16_conv import bfloat16_conv2d, bfloat16_weight
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
-from nnunet_fganet.compiled.matrix_units import has_matrix_units
+from nnunet_fganet.compiled.matrix_units import has_matrix_units, tiles_of
+from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sampling import sample_levels
 from nnunet_fganet.network.deform_gather import channel_rows, positions
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
@@ -106,6 +108,11 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
     deform_conv2d(wide, offset, torch.randn(4, 150, 3, 3), mask=torch.rand(2, 9, 5, 7)).sum().backward()
     places = positions(offset.detach(), None)
     sample_levels(channel_rows(wide.detach()), *places, (5, 7), 10, 0.1, 128, torch.empty(60, 9, 150).byte())
+    if has_matrix_units():
+        some, terms, out = channel_rows(wide.detach())[:, :64].contiguous(), torch.rand(2, 40), torch.empty(70, 40)
+        weight = torch.rand(40, 576)
+        multiply_samples(some, *places, (5, 7), (10, 70), 0.1, 128, tiles_of(weight.to(torch.int8)), *terms, out)
+        multiply_samples(some, *places, (5, 7), (10, 70), 1.0, 0, tiles_of(weight.bfloat16()), *terms, out)
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
@@ -124,6 +131,8 @@ for size in (1, 2, 3, 4, 5, 9):
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
+            terms = bfloat16_weight(torch.rand(out_channels, 40, 3, 3)), torch.rand(out_channels), 3, stride, 0.01
+            bfloat16_conv2d(many.bfloat16(), *terms)
             for given in (many, many.half()):
                 terms = *tiles, torch.rand(out_channels), stride, 0.01, torch.float16
                 fixed_point_conv2d(given, *terms)

@@ -9,6 +9,7 @@ from nnunet_fganet.compiled.levels import multiplies_levels
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.deform import CHANNELS_OF_LEVELS, PackedDeformConv2d
 from nnunet_fganet.inference.packing import (
+    Bfloat16Conv2d,
     DepthwiseConv2d,
     FixedPointConv2d,
     PackedConv2d,
@@ -122,6 +123,45 @@ def test_wide_deformable_convolutions_that_may_be_rounded_multiply_8_bits(monkey
     narrow = DeformConv2d(CHANNELS_OF_LEVELS - 8, 20)
     narrow.by_integers = True
     assert not PackedDeformConv2d(narrow, torch.bfloat16).in_levels
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for bfloat16 (AMX)")
+@pytest.mark.parametrize(
+    ("channels", "out_channels", "kernel", "stride", "groups", "kind"),
+    [
+        (256, 20, 3, 1, 1, Bfloat16Conv2d),
+        (256, 20, 3, 2, 1, Bfloat16Conv2d),
+        (256, 256, 1, 1, 1, Bfloat16Conv2d),
+        (256, 256, 3, 1, 256, PackedConv2d),
+        (248, 20, 3, 1, 1, PackedConv2d),
+    ],
+)
+@torch.no_grad()
+def test_many_channels_in_bfloat16_go_through_loops_of_ours(channels, out_channels, kernel, stride, groups, kind):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2, groups=groups)
+    packed = pack_convolution(conv, "leaky_relu", torch.bfloat16)
+    assert type(packed) is kind
+    x = torch.randn(2, channels, 9, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    expected = functional.leaky_relu(conv(x.float()), 0.01)
+    out = packed(x)
+    assert out.dtype == torch.bfloat16 and out.is_contiguous(memory_format=torch.channels_last)
+    assert (out.float() - expected).norm() <= 0.01 * expected.norm()
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for bfloat16 (AMX)")
+@pytest.mark.parametrize("modulated", [True, False])
+@torch.no_grad()
+def test_deformable_convolutions_in_bfloat16_multiply_samples_in_tiles(modulated):
+    torch.manual_seed(0)
+    conv = DeformConv2d(32, 20)
+    ready = PackedDeformConv2d(conv, torch.bfloat16)
+    assert ready.weight.shape == (1, 9, 2, 16, 16, 2)
+    x = torch.randn(2, 32, 11, 12).bfloat16().contiguous(memory_format=torch.channels_last)
+    offset, mask = torch.randn(2, 18, 11, 12), torch.rand(2, 9, 11, 12) if modulated else None
+    offset[0, 0, 5, 6] = torch.nan
+    expected = deform_conv2d(x.float(), offset, conv.weight, conv.bias, mask, backend="torchvision")
+    torch.testing.assert_close(ready(x, offset, mask).float(), expected, rtol=2e-2, atol=2e-2, equal_nan=True)
 
 
 def test_packing_leaves_the_layers_as_they_were():

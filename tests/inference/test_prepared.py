@@ -8,6 +8,7 @@ from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.inference.automatic import AutomaticInference
 from nnunet_fganet.inference.deform import PackedDeformConv2d
 from nnunet_fganet.inference.packing import (
+    Bfloat16Conv2d,
     DepthwiseConv2d,
     FewChannelsConv2d,
     FixedPointConv2d,
@@ -20,7 +21,7 @@ from nnunet_fganet.network.fganet import FGANet
 from nnunet_fganet.network.sda import SDA
 
 WIDTHS = (8, 16, 24, 32)
-CONVOLUTIONS = (PackedConv2d, WinogradConv2d, FixedPointConv2d, FewChannelsConv2d, DepthwiseConv2d)
+CONVOLUTIONS = (PackedConv2d, Bfloat16Conv2d, WinogradConv2d, FixedPointConv2d, FewChannelsConv2d, DepthwiseConv2d)
 VARIANTS = {
     "released": {},
     "paper_text": {"modulated": True, "fusion_kernel_size": 1, "features_per_stage": (8, 16, 24, 48)},

@@ -36,7 +36,10 @@ _F = np.float32
 
 
 def shift_norm_gelu(
-    rows: torch.Tensor, steps: torch.Tensor, moments: tuple[torch.Tensor, torch.Tensor] | None = None
+    rows: torch.Tensor,
+    steps: torch.Tensor,
+    moments: tuple[torch.Tensor, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> torch.Tensor:
     """GELU of the InstanceNorm of the spatial shift of an image.
 
@@ -49,11 +52,13 @@ def shift_norm_gelu(
         :func:`nnunet_fganet.network.spatial_shift.spatial_shift`; at most the height and the width.
     moments
         Of :func:`shift_moments`, if they are known.
+    dtype
+        Of the result, one of those of ``rows``; None: the same.
 
     Returns
     -------
     torch.Tensor
-        Like ``rows``.
+        Of the same shape.
 
     Raises
     ------
@@ -62,9 +67,9 @@ def shift_norm_gelu(
     """
     mean, scale = shift_moments(rows, steps) if moments is None else moments
     check_shift(rows, steps, mean, scale)
-    out = torch.empty_like(rows)
+    out = torch.empty_like(rows, dtype=dtype)
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
-    run_parts(_shift_loop(rows.dtype), len(rows) * rows.shape[1], *rows.shape, len(steps), *addresses)
+    run_parts(_shift_loop(rows.dtype, out.dtype), len(rows) * rows.shape[1], *rows.shape, len(steps), *addresses)
     return out
 
 
@@ -285,11 +290,11 @@ def _statistics_loop() -> Any:
 
 
 @cache
-def _shift_loop(dtype: torch.dtype) -> Any:
+def _shift_loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
-    numbers = NUMBERS[dtype]
+    numbers, written = NUMBERS[dtype], NUMBERS[out_dtype]
 
-    @loop(str(dtype))
+    @loop(f"{dtype}_{out_dtype}")
     def shift_rows(data: Any) -> None:
         a = arguments(data, 10)
         batch, height, width, channels, groups = a[0], a[1], a[2], a[3], a[4]
@@ -297,7 +302,7 @@ def _shift_loop(dtype: torch.dtype) -> Any:
         steps = carray(pointer(a[6]), (groups, 2), np.int64)
         mean = carray(pointer(a[7]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[8]), (batch, 1, channels), np.float32)
-        out = carray(pointer(a[9]), (batch * height, width * channels), numbers)
+        out = carray(pointer(a[9]), (batch * height, width * channels), written)
         line = np.empty((1, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
+from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.image_parts import run_start, size_of_part
-from nnunet_fganet.compiled.lanes import LANES, copy_many, leaky_relu, load, store_first
+from nnunet_fganet.compiled.lanes import LANES, copy_many, leaky_relu, load, store, store_first
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     ROW_BYTES,
@@ -80,7 +81,7 @@ def bfloat16_conv2d(
     Parameters
     ----------
     rows
-        ``(batch, height, width, in_channels)``, contiguous, bfloat16.
+        ``(batch, height, width, in_channels)``, contiguous, bfloat16 or float16, which is rounded to bfloat16.
     weight
         Of :func:`bfloat16_weight`.
     bias
@@ -103,12 +104,14 @@ def bfloat16_conv2d(
     if not has_matrix_units():
         raise ValueError("this processor has no matrix units for bfloat16 that this process may use")
     (batch, height, width, channels), out_channels = rows.shape, len(bias)
-    check_array("rows", rows, torch.bfloat16, batch, height, width, channels)
+    if rows.dtype not in (torch.bfloat16, torch.float16):
+        raise ValueError(f"rows must be bfloat16 or float16, not {rows.dtype}")
+    check_array("rows", rows, rows.dtype, batch, height, width, channels)
     panels, chunks = -(-out_channels // WIDE_PANEL), -(-channels // _CHUNK)
     check_array("weight", weight, torch.bfloat16, panels, chunks * kernel**2, 2, 16, 16, 2)
     check_array("bias", bias, torch.float32, out_channels)
     bias = functional.pad(bias, (0, -out_channels % WIDE_PANEL))
-    out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels)
+    out = rows.new_empty(batch, -(-height // stride), -(-width // stride), out_channels, dtype=torch.bfloat16)
     chunk_bytes = chunks * ROW_BYTES
     lines, columns = size_of_part((out.shape[1], out.shape[2]), kernel, stride, _COLUMNS, chunk_bytes, _PART_BYTES)
     threads, across, down = torch.get_num_threads(), -(-out.shape[2] // columns), -(-out.shape[1] // lines)
@@ -117,7 +120,7 @@ def bfloat16_conv2d(
         down = -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * threads // max(1, batch * across * down)))
     run_parts(
-        _loop(),
+        _loop(rows.dtype),
         batch * down * across * shares,
         *(batch, height, width, channels, out_channels, kernel, stride, lines, columns, shares),
         *(rows.data_ptr(), weight.data_ptr(), bias.data_ptr(), out.data_ptr(), tile_shapes().ctypes.data),
@@ -127,26 +130,46 @@ def bfloat16_conv2d(
 
 
 @compiled
-def _fill_line(image: Array, width: int, row: int, left: int, part: Array, to: int, columns: int, step: int) -> None:
-    """Copy columns of a row of an image, of which the first is ``left``; zeros outside the image.
+def _copy_chunk(image: Array, row: int, x: int, part: Array, to: int) -> None:
+    copy_many(image, row, x, part, to, 0)
 
-    ``image`` ``(height, width * channels)``; ``part`` ``(chunks * step, 32)``: 32 channels go into rows from ``to`` on,
-    the next 32 begin ``step`` rows behind them.
-    """
-    height, channels = image.shape[0], image.shape[1] // width
-    first, last = min(columns, max(0, -left)), max(0, min(columns, width - left))
-    if not 0 <= row < height or first >= last:
-        first = last = columns
-    for start in range(to, len(part), step):
-        part[start : start + first] = 0
-        part[start + last : start + columns] = 0
-    whole = channels // _CHUNK
-    for x in range(first, last):
-        pixel = (left + x) * channels
-        for k in range(whole):
-            copy_many(image, row, pixel + k * _CHUNK, part, to + x + k * step, 0)
-        for c in range(whole * _CHUNK, channels):
-            part[to + x + whole * step, c - whole * _CHUNK] = image[row, pixel + c]
+
+@compiled
+def _round_chunk(image: Array, row: int, x: int, part: Array, to: int) -> None:
+    for c in range(0, _CHUNK, LANES):
+        store(part, to, c, load(image, row, x + c))
+
+
+def _line_filler(write_chunk: Any) -> Any:
+    """Compile what fills a line of a part of an image; ``write_chunk`` writes 32 channels of a pixel."""
+
+    @compiled
+    def fill_line(image: Array, width: int, row: int, left: int, part: Array, to: int, columns: int, step: int) -> None:
+        """Copy columns of a row of an image, of which the first is ``left``; zeros outside the image.
+
+        ``image`` ``(height, width * channels)``; ``part`` ``(chunks * step, 32)``: 32 channels go into rows from ``to``
+        on, the next 32 begin ``step`` rows behind them.
+        """
+        height, channels = image.shape[0], image.shape[1] // width
+        first, last = min(columns, max(0, -left)), max(0, min(columns, width - left))
+        if not 0 <= row < height or first >= last:
+            first = last = columns
+        for start in range(to, len(part), step):
+            part[start : start + first] = 0
+            part[start + last : start + columns] = 0
+        whole = channels // _CHUNK
+        for x in range(first, last):
+            pixel = (left + x) * channels
+            for k in range(whole):
+                write_chunk(image, row, pixel + k * _CHUNK, part, to + x + k * step)
+            for c in range(whole * _CHUNK, channels):
+                place = to + x + whole * step, c - whole * _CHUNK
+                part[place] = narrow(widen(image[row, pixel + c]), part[place])
+
+    return fill_line
+
+
+_FILLERS = {torch.bfloat16: _line_filler(_copy_chunk), torch.float16: _line_filler(_round_chunk)}
 
 
 @inlined
@@ -186,7 +209,7 @@ def _convolve_panel(
     """Multiply a part of an image by a panel of the weights, whose address is ``factor``.
 
     Its outputs are ``lines`` rows of ``width`` pixels, the first of which is number ``first`` of ``out``. ``part``,
-    ``step``: see :func:`_fill_line`.
+    ``step``: see :func:`_line_filler`.
     """
     runs, valid = -(-width // ROWS_OF_TILE), min(ROWS_OF_TILE, width)
     base, pixel_bytes = part.ctypes.data, stride * ROW_BYTES
@@ -210,16 +233,17 @@ def _convolve_panel(
 
 
 @cache
-def _loop() -> Any:
+def _loop(dtype: torch.dtype) -> Any:
     """Compile the loop over parts of all images, and over shares of the panels of each."""
+    numbers, fill_line = NUMBERS[dtype], _FILLERS[dtype]
 
-    @loop("bfloat16")
+    @loop(str(dtype))
     def convolve(data: Any) -> None:
         a = arguments(data, 16)
         batch, height, width, channels, out_channels = a[0], a[1], a[2], a[3], a[4]
         kernel, stride, lines, columns, shares = a[5], a[6], a[7], a[8], a[9]
         out_height, out_width, panels = -(-height // stride), -(-width // stride), -(-out_channels // WIDE_PANEL)
-        images = carray(pointer(a[10]), (batch * height, width * channels), np.uint16)
+        images = carray(pointer(a[10]), (batch * height, width * channels), numbers)
         bias = carray(pointer(a[12]), (1, panels * WIDE_PANEL), np.float32)
         out = carray(pointer(a[13]), (batch * out_height * out_width, out_channels), np.uint16)
         slope = _F(float_arguments(data, 16)[15])
@@ -240,7 +264,7 @@ def _loop() -> Any:
             share, source = number % shares, images[image * height : (image + 1) * height]
             row, column = top * stride - kernel // 2, left * stride - kernel // 2
             for line in range((count - 1) * stride + kernel):
-                _fill_line(source, width, row + line, column, part, line * wide, wide, step)
+                fill_line(source, width, row + line, column, part, line * wide, wide, step)
             first = (image * out_height + top) * out_width + left
             for panel in range(share * panels // shares, (share + 1) * panels // shares):
                 _convolve_panel(

@@ -6,12 +6,14 @@ time of the products, where the processor multiplies 8-bit integers (docs/perfor
 
 import torch
 
+from nnunet_fganet.compiled.half import LARGEST_FLOAT16
 from nnunet_fganet.compiled.matrix_units import ROW_BYTES, cpu_capabilities, has_matrix_units, tiles_of
 from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sampling import BLOCK, sample_levels
 
 _STEPS = 254  # between the smallest and the largest number of an image: rounding the level of 0 takes one more
 _LARGEST = 127  # of a weight
+_STEPS_OF_HALVES = (2.0**-10, 2.0**6)  # between levels of numbers in float16: see mixtures.write_levels
 _SMALLEST_UNIT = 1e-30
 
 
@@ -86,9 +88,15 @@ def deform_conv2d_levels(
             continue
         # What the level of 0 adds to all sums of a channel is taken off with the bias.
         shifted = bias - step * zero * unit * total
-        terms = (weight, unit * step, shifted, out)
-        multiply = _multiply_blocks if weight.is_mkldnn else multiply_samples
-        multiply(rows, offset, mask, (height, width), (start, stop), step, zero, *terms)
+        terms = ((height, width), (start, stop), step, zero, weight, unit * step, shifted)
+        if weight.is_mkldnn:
+            _multiply_blocks(rows, offset, mask, *terms, out)
+        elif rows.dtype == torch.float16 and not _STEPS_OF_HALVES[0] <= step <= _STEPS_OF_HALVES[1]:
+            exact = out.float()
+            multiply_samples(rows.float(), offset, mask, *terms, exact)
+            out[start:stop] = exact[start:stop].clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16)
+        else:
+            multiply_samples(rows, offset, mask, *terms, out)
     for given in (offset, mask):
         if given is not None and given.sum().isnan():  # a sum takes no time; infinities may make it NaN, too
             out.masked_fill_(given.isnan().flatten(1).any(1)[:, None], torch.nan)

@@ -223,14 +223,14 @@ def _(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
 
 
 @torch.library.custom_op("nnunet_fganet::shift_norm_gelu_rows", mutates_args=())
-def shift_norm_gelu_rows(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
+def shift_norm_gelu_rows(rows: torch.Tensor, steps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """See :func:`nnunet_fganet.compiled.attention.shift_norm_gelu`; inference only."""
-    return attention.shift_norm_gelu(rows, steps)
+    return attention.shift_norm_gelu(rows, steps, dtype=dtype)
 
 
 @shift_norm_gelu_rows.register_fake
-def _(rows: torch.Tensor, steps: torch.Tensor) -> torch.Tensor:
-    return torch.empty_like(rows)
+def _(rows: torch.Tensor, steps: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_like(rows, dtype=dtype)
 
 
 @torch.library.custom_op("nnunet_fganet::gate_rows", mutates_args=())
@@ -287,7 +287,8 @@ def _(
     rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, kernel: int, stride: int, slope: float
 ) -> torch.Tensor:
     batch, height, width = rows.shape[:3]
-    return rows.new_empty(batch, -(-height // stride), -(-width // stride), bias.shape[0])
+    size = -(-height // stride), -(-width // stride)
+    return rows.new_empty(batch, *size, bias.shape[0], dtype=torch.bfloat16)
 
 
 @torch.library.custom_op("nnunet_fganet::depthwise_conv2d_rows", mutates_args=())

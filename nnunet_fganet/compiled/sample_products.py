@@ -30,7 +30,7 @@ from nnunet_fganet.compiled.matrix_units import (
     tile_shapes,
     write_sums,
 )
-from nnunet_fganet.compiled.sampling import DTYPES, check_samples, sample
+from nnunet_fganet.compiled.sampling import check_samples, sample, sample_levels_of_halves
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -71,7 +71,8 @@ def multiply_samples(
     Parameters
     ----------
     rows, offset, mask, size
-        See :func:`.sampling.sample_columns`; not in float16.
+        See :func:`.sampling.sample_columns`. Levels of float16 are computed in float16, see
+        :func:`.mixtures.write_levels`.
     pixels
         The first one, and the one behind the last.
     step, zero
@@ -94,7 +95,7 @@ def multiply_samples(
     size_of_number = weight.element_size()
     in_row = ROW_BYTES // size_of_number
     panels, steps = -(-out_channels // WIDE_PANEL), taps * channels // in_row
-    check_samples(rows, offset, mask, size, taps, DTYPES)
+    check_samples(rows, offset, mask, size, taps, tuple(NUMBERS))
     if weight.dtype not in (torch.int8, torch.bfloat16):
         raise ValueError(f"weight must be int8 or bfloat16, not {weight.dtype}")
     if channels % in_row:
@@ -121,6 +122,7 @@ def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
     """Compile the loop over parts of the pixels."""
     numbers = NUMBERS[dtype]
     sampled, summed = (np.uint8, np.int32) if in_levels else (np.uint16, np.float32)
+    write_samples = sample_levels_of_halves if in_levels and dtype == torch.float16 else sample
     add_products, load_sums = (add_level_products, load_integers) if in_levels else (add_bfloat16_products, load)
 
     @inlined
@@ -165,7 +167,7 @@ def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
             count = min(blocks * BLOCK, last_pixel - first)
             for k in range(count):
                 to = k // BLOCK * steps * BLOCK + k % BLOCK
-                sample(rows, offset, mask, height, width, first + k, inverse_step, zero, samples, to, BLOCK)
+                write_samples(rows, offset, mask, height, width, first + k, inverse_step, zero, samples, to, BLOCK)
             for panel in range(panels):
                 weights = a[12] + panel * steps * WIDE_STEP_BYTES
                 for block in range(-(-count // BLOCK)):

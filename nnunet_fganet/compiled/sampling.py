@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
+from nnunet_fganet.compiled.mixtures import write_levels, write_mixture
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -198,48 +199,48 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
     return max(low, 0), min(low + 1, size - 1), low_share, high_share
 
 
-@compiled
-def sample(
-    rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, scale: Any, zero: Any,
-    out: Array, first: int, apart: int,
-) -> None:  # fmt: skip
-    """Write the samples of one pixel, times ``scale``, plus ``zero``, into rows of ``out``.
+def _sampler(write: Any) -> Any:
+    """Compile what writes the samples of one pixel; ``write`` is of :mod:`.mixtures`."""
 
-    The channels of a sample fill one row or several; the first row is ``first``, the next ones follow ``apart`` rows
-    from each other. The rest as for :func:`sample_columns`, each with two dimensions or three.
-    """
-    taps, channels, wide = offset.shape[1], rows.shape[1], out.shape[1]
-    kernel = int(math.sqrt(taps))
-    tail = wide - wide % LANES
-    base = pixel // (height * width) * (height * width)
-    i, j = (pixel - base) // width, (pixel - base) % width
-    to = first
-    for tap in range(taps):
-        row, column = _position(i, j, tap, kernel, offset, pixel)
-        is_nan = math.isnan(row) or math.isnan(column)
-        if is_nan or row < -1 or row >= height or column < -1 or column >= width:
-            for _ in range(0, channels, wide):
-                _fill(out, to, _F(np.nan) if is_nan else zero)
+    @compiled
+    def sample(
+        rows: Array, offset: Array, mask: Array, height: int, width: int, pixel: int, scale: Any, zero: Any,
+        out: Array, first: int, apart: int,
+    ) -> None:  # fmt: skip
+        """Write the samples of one pixel, times ``scale``, plus ``zero``, into rows of ``out``.
+
+        The channels of a sample fill one row or several; the first row is ``first``, the next ones follow ``apart``
+        rows from each other. The rest as for :func:`sample_columns`.
+        """
+        taps, channels, wide = offset.shape[1], rows.shape[1], out.shape[1]
+        kernel = int(math.sqrt(taps))
+        base = pixel // (height * width) * (height * width)
+        i, j = (pixel - base) // width, (pixel - base) % width
+        to = first
+        for tap in range(taps):
+            row, column = _position(i, j, tap, kernel, offset, pixel)
+            is_nan = math.isnan(row) or math.isnan(column)
+            if is_nan or row < -1 or row >= height or column < -1 or column >= width:
+                for _ in range(0, channels, wide):
+                    _fill(out, to, _F(np.nan) if is_nan else zero)
+                    to += apart
+                continue
+            top, bottom, up, down = _neighbours(row, height)
+            left, right, before, after = _neighbours(column, width)
+            factor = mask[pixel, tap] * scale if mask.size else scale
+            up, down = up * factor, down * factor
+            wa, wb, wc, wd = up * before, up * after, down * before, down * after
+            a, b = base + top * width + left, base + top * width + right
+            c, d = base + bottom * width + left, base + bottom * width + right
+            for start in range(0, channels, wide):
+                write(rows, a, b, c, d, start, wa, wb, wc, wd, zero, out, to)
                 to += apart
-            continue
-        top, bottom, up, down = _neighbours(row, height)
-        left, right, before, after = _neighbours(column, width)
-        factor = mask[pixel, tap] * scale if mask.size else scale
-        up, down = up * factor, down * factor
-        wa, wb, wc, wd = up * before, up * after, down * before, down * after
-        a_, b_ = base + top * width + left, base + top * width + right
-        c_, d_ = base + bottom * width + left, base + bottom * width + right
-        for start in range(0, channels, wide):
-            for c in range(0, tail, LANES):
-                x = start + c
-                above = zero + wa * load(rows, a_, x) + wb * load(rows, b_, x)
-                store(out, to, c, above + (wc * load(rows, c_, x) + wd * load(rows, d_, x)))
-            for c in range(tail, wide):
-                x = start + c
-                above = zero + wa * widen(rows[a_, x]) + wb * widen(rows[b_, x])
-                value = above + (wc * widen(rows[c_, x]) + wd * widen(rows[d_, x]))
-                out[to, c] = narrow(value, out[to, c])
-            to += apart
+
+    return sample
+
+
+sample = _sampler(write_mixture)
+sample_levels_of_halves = _sampler(write_levels)
 
 
 @compiled

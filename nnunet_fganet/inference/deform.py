@@ -28,6 +28,11 @@ class PackedDeformConv2d(nn.Module):
         The convolution; its weights are copied.
     dtype
         Of weights, input and output.
+
+    Attributes
+    ----------
+    takes
+        What the input may be in; the output is in the same.
     """
 
     def __init__(self, deform_conv: DeformConv2d, dtype: torch.dtype) -> None:
@@ -45,6 +50,9 @@ class PackedDeformConv2d(nn.Module):
             self.weight, self.bias = tiles_of(weight_matrix(weight)), deform_conv.bias.detach().float()
         else:  # in blocks a matrix, otherwise as the convolution has it
             self.weight = pack_matrix(weight_matrix(weight), BLOCK) if self.in_blocks else weight
+        is_in_tiles = self.weight.ndim > 2 and self.in_blocks
+        # Of images in float16 samples are taken in half the time, and they need not be rounded to bfloat16 first.
+        self.takes = {dtype, torch.float16} if is_in_tiles else {dtype}
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; factors of ``mask`` are between 0 and 1."""

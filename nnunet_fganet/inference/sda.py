@@ -7,7 +7,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.inference.deform import PackedDeformConv2d
-from nnunet_fganet.inference.packing import pack_convolution
+from nnunet_fganet.inference.packing import Bfloat16Conv2d, pack_convolution
 from nnunet_fganet.network.layout import converted, image, image_rows
 from nnunet_fganet.network.norm import image_norm, instance_norm
 from nnunet_fganet.network.sda import SDA, offset_and_mask
@@ -22,12 +22,15 @@ class PreparedSDA(nn.Module):
 
     def __init__(self, sda: SDA, dtype: torch.dtype, deform_dtype: torch.dtype) -> None:
         super().__init__()
-        self.modulated, self.deform_dtype = sda.modulated, deform_dtype
+        self.modulated = sda.modulated
         self.pointwise = pack_convolution(sda.pointwise, "none", dtype)
         self.offset_conv = pack_convolution(sda.offset_conv, "none", dtype)
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
         device = self.deform_conv.bias.device
         self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(NUMBERS)
+        by_halves = isinstance(self.offset_conv, Bfloat16Conv2d) and torch.float16 in self.deform_conv.takes
+        self.shifted_dtype = torch.float16 if by_halves else dtype
+        self.deform_dtype = self.shifted_dtype if self.shifted_dtype in self.deform_conv.takes else deform_dtype
         self.steps = torch.tensor(DIRECTIONS, device=device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,4 +45,4 @@ class PreparedSDA(nn.Module):
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         if not self.in_loops:
             return functional.gelu(instance_norm(spatial_shift(x)))
-        return image(shift_norm_gelu_rows(image_rows(x), self.steps))
+        return image(shift_norm_gelu_rows(image_rows(x), self.steps, self.shifted_dtype))

@@ -35,6 +35,9 @@ def test_shift_norm_gelu_is_that_of_torch_in_double_precision(seed, batch, group
     torch.manual_seed(seed)
     rows = (3 * torch.randn(batch, height, width, 8 * groups_of) + 2).to(dtype)
     torch.testing.assert_close(shift_norm_gelu(rows, STEPS).double(), expected_shift(rows), **tolerance(dtype))
+    halves = shift_norm_gelu(rows, STEPS, dtype=torch.float16)
+    assert halves.dtype == torch.float16
+    torch.testing.assert_close(halves.double(), expected_shift(rows), **tolerance(torch.float16))
 
 
 @settings(max_examples=40, deadline=None)
@@ -123,7 +126,7 @@ def test_nan_stays():
 
 def test_torch_accepts_the_operators():
     rows = torch.randn(2, 3, 4, 16)
-    torch.library.opcheck(shift_norm_gelu_rows, (rows, STEPS))
+    torch.library.opcheck(shift_norm_gelu_rows, (rows, STEPS, torch.float16))
     torch.library.opcheck(gate_rows, (rows, torch.randn_like(rows)))
 
 

@@ -62,6 +62,16 @@ def test_images_of_many_parts(monkeypatch, size, stride):
 
 
 @needs_units
+@pytest.mark.parametrize("channels", [40, 64])
+def test_images_in_float16_are_rounded_first(channels):
+    _, weight, bias = tensors(0, 2, channels, 40, 20, 20, 3)
+    given = torch.randn(2, 20, 20, channels).half()
+    terms = bfloat16_weight(weight), bias, 3, 1, 0.01
+    found = bfloat16_conv2d(given, *terms)
+    assert found.dtype == torch.bfloat16 and torch.equal(found, bfloat16_conv2d(given.bfloat16(), *terms))
+
+
+@needs_units
 def test_what_is_not_finite_reaches_what_reads_it():
     rows, weight, bias = tensors(0, 2, 40, 40, 20, 20, 3)
     rows[1, 5, 10, 3] = torch.nan
@@ -74,7 +84,8 @@ def test_what_is_not_finite_reaches_what_reads_it():
 @needs_units
 def test_torch_accepts_the_operator():
     rows, weight, bias = tensors(0, 1, 40, 40, 5, 6, 3)
-    torch.library.opcheck(bfloat16_conv2d_rows, (rows, bfloat16_weight(weight), bias, 3, 2, 0.01))
+    for image in (rows, rows.half()):
+        torch.library.opcheck(bfloat16_conv2d_rows, (image, bfloat16_weight(weight), bias, 3, 2, 0.01))
 
 
 @needs_units
@@ -82,7 +93,7 @@ def test_torch_accepts_the_operator():
     ("change", "message"),
     [
         ({"rows": torch.rand(1, 5, 4, 40).bfloat16().permute(0, 2, 1, 3)}, "rows must be"),
-        ({"rows": torch.rand(1, 4, 5, 40)}, "rows must be"),
+        ({"rows": torch.rand(1, 4, 5, 40)}, "rows must be bfloat16 or float16, not torch.float32"),
         ({"rows": torch.rand(1, 4, 5, 70).bfloat16()}, "weight must be"),
         ({"kernel": 5}, "weight must be"),
         ({"bias": torch.rand(50)}, "weight must be"),

@@ -145,3 +145,16 @@ def test_matrix_units_and_dot_products_agree(monkeypatch, modulated):
     by_units = convolved(x, offset, mask, weight, bias)
     monkeypatch.setattr(levels, "has_matrix_units", lambda: False)
     torch.testing.assert_close(by_units, convolved(x, offset, mask, weight, bias), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+@pytest.mark.parametrize("scale", [0, 1e-6, 1e-3, 1.0, 100.0, 8000.0])
+@pytest.mark.parametrize("modulated", [True, False])
+def test_images_in_float16_of_any_scale(scale, modulated):
+    x, offset, mask, weight, bias = case(0, channels=64, modulated=modulated)
+    x, bias = (scale * x).half(), 0 * bias
+    out = convolved(x, offset, mask, weight, bias)
+    exact = deform_conv2d(x.float(), offset, weight, bias, padding=1, mask=mask)
+    assert out.dtype == torch.float16
+    kept = exact.clamp(-65504, 65504)
+    assert (out.float() - kept).norm() <= 0.03 * exact.norm() + 1e-6

@@ -62,6 +62,34 @@ def test_images_in_float32_have_levels():
     assert torch.allclose(out, right)
 
 
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), step=st.floats(2.0**-10, 2.0**6), zero=st.integers(0, 254), modulated=st.booleans())
+def test_levels_of_float16_are_at_most_half_a_level_further_off(seed, step, zero, modulated):
+    rows, offset, mask, _, _, _ = case(seed, 9, 11, 64, 64, 3, modulated)
+    # Levels from 0 to 254.99, the largest that an image's step and level of 0 make of its numbers.
+    low, high = -zero * step, (254.99 - zero) * step
+    rows = (low + (high - low) * torch.rand(rows.shape)).clamp(low, high).half()
+    rows = rows.clamp(-torch.tensor(-low).half(), torch.tensor(high).half())
+    rows[0], rows[1] = rows.min(), rows.max()
+    out, unit = torch.empty(198, 64).half(), torch.zeros(64, 9 * 64, dtype=torch.int8)
+    unit[:, 4 * 64 : 5 * 64] = torch.eye(64, dtype=torch.int8)  # the samples of the middle tap, a channel each
+    places = rows, offset, mask, (9, 11)
+    multiply_samples(*places, (0, 198), step, zero, tiles_of(unit), torch.ones(64), torch.zeros(64), out)
+    exact = torch.empty(198, 9, 64)
+    sample_columns(rows.float(), offset, mask, (9, 11), 0, exact)
+    assert ((out.double() - zero) - exact[:, 4].double() / step).abs().max() < 1
+
+
+def test_samples_in_bfloat16_of_float16():
+    rows, offset, _, weight, scale, bias = case(0, 9, 11, 64, 20, 3, False)
+    rows, weight, out = rows.half(), tiles_of(weight.bfloat16()), torch.empty(198, 20)
+    terms = (9, 11), (0, 198), 1.0, 0, weight, scale, bias
+    multiply_samples(rows.float(), offset, None, *terms, out)
+    halves = out.half()
+    multiply_samples(rows, offset, None, *terms, halves)
+    assert torch.allclose(halves.float(), out, rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.parametrize(("channels", "numbers", "levels"), [(64, True, True), (32, True, False), (48, False, False)])
 def test_channels_fill_rows_of_tiles(channels, numbers, levels):
     assert multiplies_samples(channels) == numbers
@@ -71,7 +99,8 @@ def test_channels_fill_rows_of_tiles(channels, numbers, levels):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rows": torch.rand(198, 64).half()}, "rows must be one of torch.float32, torch.bfloat16, not torch.float16"),
+        ({"rows": torch.rand(198, 64).double()}, "rows must be one of .*, not torch.float64"),
+        ({"rows": torch.rand(198, 64).half()}, "out must be"),
         ({"rows": torch.rand(198, 48)}, "48 channels are no multiple of 64"),
         ({"rows": torch.rand(198, 128)}, "weight must be"),
         ({"offset": torch.rand(198, 9, 1)}, "offset must be"),

@@ -162,6 +162,10 @@ def test_deformable_convolutions_in_bfloat16_multiply_samples_in_tiles(modulated
     offset[0, 0, 5, 6] = torch.nan
     expected = deform_conv2d(x.float(), offset, conv.weight, conv.bias, mask, backend="torchvision")
     torch.testing.assert_close(ready(x, offset, mask).float(), expected, rtol=2e-2, atol=2e-2, equal_nan=True)
+    assert torch.float16 in ready.takes
+    halves = ready(x.half(), offset, mask)
+    assert halves.dtype == torch.float16
+    torch.testing.assert_close(halves.float(), expected, rtol=2e-2, atol=2e-2, equal_nan=True)
 
 
 def test_packing_leaves_the_layers_as_they_were():

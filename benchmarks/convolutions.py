@@ -3,10 +3,10 @@
     python benchmarks/convolutions.py [training]
 
 Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16, in Winograd's float32
-and, where there are matrix units for them, in 16-bit integers of float16 images, and the largest error of each over
-the largest value of a convolution in float64. With
-``training``, for shapes of a training on two patches of 256 x 256: the gradient of the weights in the first three ways,
-then the forward pass in all of them, with weights that are made ready each time and integers of float32 images.
+and, where there are matrix units for them, in 16-bit integers of float16 images and in bfloat16 by loops of ours, and
+the largest error of each over the largest value of a convolution in float64. With ``training``, for shapes of a
+training on two patches of 256 x 256: the gradient of the weights in the first three ways, then the forward pass in the
+first four, with weights that are made ready each time and integers of float32 images.
 """
 
 import sys
@@ -23,7 +23,7 @@ from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
-from nnunet_fganet.inference.packing import FixedPointConv2d, PackedConv2d, WinogradConv2d
+from nnunet_fganet.inference.packing import Bfloat16Conv2d, FixedPointConv2d, PackedConv2d, WinogradConv2d
 from nnunet_fganet.network.conv import convolve_by_winograd
 from nnunet_fganet.network.deform_gather import channel_rows
 
@@ -45,8 +45,8 @@ TRAINING_SHAPES = [
 def main() -> None:
     """Print the table."""
     keep_freed_memory()
-    ways = ["float32", "bfloat16", "Winograd", *(["integers"] if has_matrix_units() else [])]
-    print(f"{'shape':>20}" + "".join(f"{way:>10}" for way in ways) + f"{'errors of the same':>32}")
+    ways = ["float32", "bfloat16", "Winograd", *(["integers", "ours, bf16"] if has_matrix_units() else [])]
+    print(f"{'shape':>20}" + "".join(f"{way:>12}" for way in ways) + f"{'errors of the same':>32}")
     for channels, out_channels, size in SHAPES:
         conv = nn.Conv2d(channels, out_channels, 3, padding=1)
         image = torch.randn(1, channels, size, size).contiguous(memory_format=torch.channels_last)
@@ -59,13 +59,14 @@ def main() -> None:
         ]
         if has_matrix_units():
             candidates.append((FixedPointConv2d(conv, "none", torch.float16), image.half()))
+            candidates.append((Bfloat16Conv2d(conv, "none"), image.bfloat16()))
         for ready, x in candidates:
             error = ((ready(x) - exact).abs().max() / exact.abs().max()).item()
             cells.append((fastest(lambda ready=ready, x=x: ready(x)), error))
         times, errors = zip(*cells, strict=True)
         shape = f"{channels}-{out_channels} {size}x{size}"
         print(
-            f"{shape:>20}" + "".join(f"{t:>10.1f}" for t in times) + "".join(f"{e:>12.1e}" for e in errors), flush=True
+            f"{shape:>20}" + "".join(f"{t:>12.1f}" for t in times) + "".join(f"{e:>10.0e}" for e in errors), flush=True
         )
 
 

@@ -1,12 +1,13 @@
 """Winograd's convolution beside oneDNN's, for shapes that FGA-Net has at 512 x 512 and some of narrower ones.
 
-    python benchmarks/convolutions.py [training]
+    python benchmarks/convolutions.py [training | wide]
 
 Prints, for each 3 x 3 convolution: milliseconds (fastest of 9) in oneDNN's float32 and bfloat16, in Winograd's float32
 and, where there are matrix units for them, in 16-bit integers of float16 images and in bfloat16 by loops of ours, and
 the largest error of each over the largest value of a convolution in float64. With ``training``, for shapes of a
 training on two patches of 256 x 256: the gradient of the weights in the first three ways, then the forward pass in the
-first four, with weights that are made ready each time and integers of float32 images.
+first four, with weights that are made ready each time and integers of float32 images. With ``wide``, where there are
+matrix units: convolutions in bfloat16 of other kernels and strides, too, by oneDNN and by ours.
 """
 
 import sys
@@ -33,6 +34,12 @@ SHAPES = [
     (32, 32, 512), (64, 32, 512), (64, 64, 256), (128, 64, 256), (128, 128, 128),
     (256, 128, 128), (256, 256, 64), (512, 256, 64), (512, 512, 32), (1024, 512, 32), (512, 512, 16),
     (16, 16, 512), (16, 64, 256), (64, 18, 128), (256, 18, 128), (1024, 18, 32),
+]  # fmt: skip
+# Channels in and out, rows and columns, kernel, stride.
+WIDE_SHAPES = [
+    (1024, 1024, 32, 1, 1), (512, 512, 64, 1, 1), (256, 256, 128, 1, 1), (128, 128, 128, 1, 1),
+    (512, 512, 32, 3, 2), (256, 256, 64, 3, 2), (128, 128, 128, 3, 2), (512, 256, 32, 3, 1), (256, 128, 64, 3, 1),
+    (256, 512, 32, 3, 1), (128, 256, 64, 3, 1), (128, 64, 128, 3, 1), (512, 18, 64, 3, 1), (256, 18, 32, 3, 1),
 ]  # fmt: skip
 TRAINING_BATCH = 2
 TRAINING_SHAPES = [
@@ -68,6 +75,22 @@ def main() -> None:
         print(
             f"{shape:>20}" + "".join(f"{t:>12.1f}" for t in times) + "".join(f"{e:>10.0e}" for e in errors), flush=True
         )
+
+
+@torch.no_grad()
+def wide() -> None:
+    """Print the table of convolutions in bfloat16."""
+    keep_freed_memory()
+    if not has_matrix_units():
+        raise SystemExit("this processor has no matrix units that this process may use")
+    print(f"{'shape, kernel, stride':>30}{'oneDNN':>10}{'ours':>10}")
+    for channels, out_channels, size, kernel, stride in WIDE_SHAPES:
+        conv = nn.Conv2d(channels, out_channels, kernel, stride, kernel // 2)
+        image = torch.randn(1, channels, size, size).bfloat16().contiguous(memory_format=torch.channels_last)
+        candidates = PackedConv2d(conv, "none", torch.bfloat16), Bfloat16Conv2d(conv, "none")
+        times = [fastest(lambda ready=ready, x=image: ready(x)) for ready in candidates]
+        shape = f"{channels}-{out_channels} {size}x{size}, {kernel}, {stride}"
+        print(f"{shape:>30}" + "".join(f"{each:>10.2f}" for each in times), flush=True)
 
 
 @torch.no_grad()
@@ -128,4 +151,4 @@ def fastest(call: Callable[[], torch.Tensor]) -> float:
 
 
 if __name__ == "__main__":
-    training() if sys.argv[1:] == ["training"] else main()
+    {"training": training, "wide": wide}.get("".join(sys.argv[1:]), main)()

@@ -59,7 +59,7 @@ def _multiply(data: Any) -> None:
     """Compiled: a part is what one thread does."""
     a = arguments(data, 3)
     before = np.empty(64, np.uint8)
-    begin_tiles(a[2], before.ctypes.data)
+    begin_tiles(a[2], before)
     part = next_part(data)
     while part < parts(data):
         clear_sums()
@@ -69,7 +69,7 @@ def _multiply(data: Any) -> None:
             add_tile_products(place, place + TILE_BYTES, 2 * TILE_BYTES, STEP, place + 4 * TILE_BYTES)
         finish_part(data)
         part = next_part(data)
-    end_tiles(before.ctypes.data)
+    end_tiles(before)
 
 
 if __name__ == "__main__":

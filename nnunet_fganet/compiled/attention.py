@@ -53,7 +53,7 @@ def shift_norm_gelu(
     moments
         Of :func:`shift_moments`, if they are known.
     dtype
-        Of the result, one of those of ``rows``; None: the same.
+        Of the result: float32, bfloat16 or float16; None: that of ``rows``.
 
     Returns
     -------
@@ -68,6 +68,8 @@ def shift_norm_gelu(
     mean, scale = shift_moments(rows, steps) if moments is None else moments
     check_shift(rows, steps, mean, scale)
     out = torch.empty_like(rows, dtype=dtype)
+    if out.dtype not in NUMBERS:
+        raise ValueError(f"the result must be one of {', '.join(map(str, NUMBERS))}, not {out.dtype}")
     addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
     run_parts(_shift_loop(rows.dtype, out.dtype), len(rows) * rows.shape[1], *rows.shape, len(steps), *addresses)
     return out

@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.image_parts import run_start, size_of_part
-from nnunet_fganet.compiled.lanes import LANES, copy_many, leaky_relu, load, store, store_first
+from nnunet_fganet.compiled.image_parts import place_of_part, run_start, size_of_part
+from nnunet_fganet.compiled.lanes import COPIED_AT_ONCE, LANES, copy_many, leaky_relu, load, store, store_first
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     ROW_BYTES,
@@ -47,7 +47,7 @@ from nnunet_fganet.compiled.threads import (
 
 Array = NDArray[Any]
 _F = np.float32
-_CHUNK = ROW_BYTES // 2  # channels that one product multiplies
+_CHUNK = COPIED_AT_ONCE  # channels that one product multiplies
 _COLUMNS = 128  # of outputs of a part, at most
 _PART_BYTES = 700_000  # of an image, at most, unless a row has more: beside a panel of the weights in a core's cache
 _PARTS_A_THREAD = 2  # at least
@@ -115,7 +115,7 @@ def bfloat16_conv2d(
     chunk_bytes = chunks * ROW_BYTES
     lines, columns = size_of_part((out.shape[1], out.shape[2]), kernel, stride, _COLUMNS, chunk_bytes, _PART_BYTES)
     threads, across, down = torch.get_num_threads(), -(-out.shape[2] // columns), -(-out.shape[1] // lines)
-    if batch * across * down > threads:  # all threads come to the end together
+    if batch * across == 1 and down > threads:  # all threads come to the end together
         lines = -(-out.shape[1] // (-(-down // threads) * threads))
         down = -(-out.shape[1] // lines)
     shares = min(panels, -(-_PARTS_A_THREAD * threads // max(1, batch * across * down)))
@@ -193,14 +193,6 @@ def _write(
                     store_first(out, pixel, start, value, count)
 
 
-@compiled
-def _place(number: int, height: int, width: int, lines: int, columns: int) -> tuple[int, int, int, int, int]:
-    """Image of a part, first row and column of its outputs, and how many rows and columns it has."""
-    down, across = -(-height // lines), -(-width // columns)
-    top, left = number // across % down * lines, number % across * columns
-    return number // (down * across), top, left, min(lines, height - top), min(columns, width - left)
-
-
 @inlined
 def _convolve_panel(
     part: Array, step: int, columns: int, chunks: int, kernel: int, stride: int, factor: int, lines: int, width: int,
@@ -257,10 +249,11 @@ def _loop(dtype: torch.dtype) -> Any:
         part[(channels // _CHUNK) * step :] = 0  # what is missing in the last channels
         sums = np.empty((2 * BLOCK, LANES), np.float32)
         shapes_before = np.empty(64, np.uint8)
-        begin_tiles(a[14], shapes_before.ctypes.data)
+        begin_tiles(a[14], shapes_before)
         number = next_part(data)
         while number < parts(data):
-            image, top, left, count, count_across = _place(number // shares, out_height, out_width, lines, columns)
+            place = place_of_part(number // shares, out_height, out_width, lines, columns)
+            image, top, left, count, count_across = place
             share, source = number % shares, images[image * height : (image + 1) * height]
             row, column = top * stride - kernel // 2, left * stride - kernel // 2
             for line in range((count - 1) * stride + kernel):
@@ -273,6 +266,6 @@ def _loop(dtype: torch.dtype) -> Any:
                 )  # fmt: skip
             finish_part(data)
             number = next_part(data)
-        end_tiles(shapes_before.ctypes.data)
+        end_tiles(shapes_before)
 
     return convolve

@@ -20,7 +20,7 @@ from torch.nn import functional
 from nnunet_fganet.compiled.bilateral import gate_row, join_row
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
-from nnunet_fganet.compiled.image_parts import run_start, size_of_part
+from nnunet_fganet.compiled.image_parts import place_of_part, run_start, size_of_part
 from nnunet_fganet.compiled.integers import (
     FACTORS,
     NUMBERS_AT_A_TIME,
@@ -262,7 +262,6 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
         bias = carray(pointer(a[13]), (1, panels * PANEL), np.float32)
         out = carray(pointer(a[14]), (batch * out_height * out_width, out_channels), numbers)
         slope = _F(float_arguments(data, 21)[16])
-        across, down = -(-out_width // columns), -(-out_height // lines)
         steps = -(-kernel * channels // STEP)
         wide = (max(columns, ROWS_OF_TILE) - 1) * stride + kernel
         group = 1 + -(-columns // ROWS_OF_TILE) % 2  # rows of outputs at a time: an even number of runs
@@ -277,12 +276,12 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
         made = np.empty(((lines - 1) * stride + kernel) * wide * channels if others > 0 else 0, given)
         halfway = np.empty((2, halves[1] * half_channels if others > 0 else 0), np.float32)
         shapes_before = np.empty(64, np.uint8)
-        begin_tiles(a[15], shapes_before.ctypes.data)
+        begin_tiles(a[15], shapes_before)
         number = next_part(data)
         while number < parts(data):
-            place, share = number // shares, number % shares
-            image, top, left = place // (down * across), place // across % down * lines, place % across * columns
-            count, count_across = min(lines, out_height - top), min(columns, out_width - left)
+            share = number % shares
+            place = place_of_part(number // shares, out_height, out_width, lines, columns)
+            image, top, left, count, count_across = place
             row, column = top * stride - kernel // 2, left * stride - kernel // 2
             # What of these rows and columns is inside the image.
             above, below = max(0, row), min(height, row + (count - 1) * stride + kernel)
@@ -314,6 +313,6 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
                     )  # fmt: skip
             finish_part(data)
             number = next_part(data)
-        end_tiles(shapes_before.ctypes.data)
+        end_tiles(shapes_before)
 
     return convolve

@@ -20,6 +20,14 @@ def size_of_part(
 
 
 @compiled
+def place_of_part(number: int, height: int, width: int, lines: int, columns: int) -> tuple[int, int, int, int, int]:
+    """Image of a part, first row and column of its outputs, and how many rows and columns it has."""
+    down, across = -(-height // lines), -(-width // columns)
+    top, left = number // across % down * lines, number % across * columns
+    return number // (down * across), top, left, min(lines, height - top), min(columns, width - left)
+
+
+@compiled
 def run_start(run: int, runs: int, width: int) -> tuple[int, int]:
     """Row and column that a run of outputs begins with; the last one of a row begins inside the one before it."""
     return run // runs, max(0, min(run % runs * ROWS_OF_TILE, width - ROWS_OF_TILE))

@@ -21,8 +21,8 @@ from nnunet_fganet.compiled.decorators import ARITHMETIC
 from nnunet_fganet.compiled.half import LARGEST_FLOAT16, ONLY_WHOLE, within_float16
 
 LANES = 16
-COPIED = 8  # numbers at a time: of narrow images, what moves together are as few channels
-COPIED_AT_ONCE = 32  # numbers of wide ones
+COPIED = 8  # numbers that ``copy`` copies: of narrow images, what moves together are as few channels
+COPIED_AT_ONCE = 32  # numbers of 16 bits that ``copy_many`` copies: a row of a tile
 _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))

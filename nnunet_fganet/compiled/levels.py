@@ -6,14 +6,12 @@ time of the products, where the processor multiplies 8-bit integers (docs/perfor
 
 import torch
 
-from nnunet_fganet.compiled.half import LARGEST_FLOAT16
-from nnunet_fganet.compiled.matrix_units import ROW_BYTES, cpu_capabilities, has_matrix_units, tiles_of
-from nnunet_fganet.compiled.sample_products import multiply_samples
+from nnunet_fganet.compiled.matrix_units import cpu_capabilities, has_matrix_units, tiles_of
+from nnunet_fganet.compiled.sample_products import multiplies_samples, multiply_samples
 from nnunet_fganet.compiled.sampling import BLOCK, sample_levels
 
 _STEPS = 254  # between the smallest and the largest number of an image: rounding the level of 0 takes one more
 _LARGEST = 127  # of a weight
-_STEPS_OF_HALVES = (2.0**-10, 2.0**6)  # between levels of numbers in float16: see mixtures.write_levels
 _SMALLEST_UNIT = 1e-30
 
 
@@ -24,13 +22,15 @@ def multiplies_levels() -> bool:
     return has_matrix_units() or bool(cpu_capabilities().get("avx512_vnni", False))
 
 
-def level_weight(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def level_weight(matrix: torch.Tensor, channels: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Round the matrix of a deformable convolution.
 
     Parameters
     ----------
     matrix
         ``(out_channels, taps * channels)``, float32.
+    channels
+        Of the images.
 
     Returns
     -------
@@ -42,8 +42,7 @@ def level_weight(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torc
     unit = matrix.abs().amax(1).clamp(min=_SMALLEST_UNIT) / _LARGEST
     integers = (matrix / unit[:, None]).round()
     given = integers.to(torch.int8).contiguous()
-    # Taps of a kernel with a middle are odd: where 64 divides their product with the channels, it divides these.
-    if has_matrix_units() and matrix.shape[1] % ROW_BYTES == 0:
+    if multiplies_samples(channels, size_of_number=1):
         return tiles_of(given), unit, integers.sum(1)
     return torch.ops.onednn.qlinear_prepack(given, [BLOCK, matrix.shape[1]]), unit, integers.sum(1)
 
@@ -91,10 +90,6 @@ def deform_conv2d_levels(
         terms = ((height, width), (start, stop), step, zero, weight, unit * step, shifted)
         if weight.is_mkldnn:
             _multiply_blocks(rows, offset, mask, *terms, out)
-        elif rows.dtype == torch.float16 and not _STEPS_OF_HALVES[0] <= step <= _STEPS_OF_HALVES[1]:
-            exact = out.float()
-            multiply_samples(rows.float(), offset, mask, *terms, exact)
-            out[start:stop] = exact[start:stop].clamp(-LARGEST_FLOAT16, LARGEST_FLOAT16)
         else:
             multiply_samples(rows, offset, mask, *terms, out)
     for given in (offset, mask):

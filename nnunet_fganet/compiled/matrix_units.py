@@ -32,6 +32,7 @@ WIDE_STEP_BYTES = 2048  # of either factor, of one step of a block of 32 x 32 su
 _TILE_BYTES = 1024
 _BYTE, _LONG, _NOTHING = ir.IntType(8), ir.IntType(64), ir.VoidType()
 _POINTER = _BYTE.as_pointer()
+_SHAPES = types.Array(types.uint8, 1, "C")
 # Tiles: sums of high times high bytes of two times 16 rows, sums of high times low ones; left factors; right factors.
 # In blocks of 32 x 32 sums, those of the first 16 columns and of the others.
 _HIGH_SUMS, _LOW_SUMS, _LEFT, _RIGHT = (0, 1), (2, 3), (4, 5), (6, 7)
@@ -72,33 +73,41 @@ def _pointer(builder: Any, address: Any, step: int = 0) -> Any:
     return builder.inttoptr(builder.add(address, _LONG(step)), _POINTER)
 
 
+def _data(context: Any, builder: Any, array: Any) -> Any:
+    return context.make_array(_SHAPES)(context, builder, array).data
+
+
 @intrinsic
 def begin_tiles(typing_context: Any, shapes: Any, before: Any) -> Any:
-    """Tell the units the shapes of the tiles, by address; what they were told before is kept, in 64 bytes."""
+    """Tell the units the shapes of the tiles, by address; what they were told before is kept in ``before``.
+
+    ``before``: an array of 64 bytes, of uint8.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         shapes, before = values
-        _call(builder, "sttilecfg", _pointer(builder, before))
+        _call(builder, "sttilecfg", _data(context, builder, before))
         _call(builder, "ldtilecfg", _pointer(builder, shapes))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64), generate
+    return types.void(types.int64, _SHAPES), generate
 
 
 @intrinsic
 def end_tiles(typing_context: Any, before: Any) -> Any:
     """Tell the units again what they were told before: the thread is torch's, whose kernels use them too."""
 
+    # Given the array itself: by its address alone Numba would not know that it is still used.
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        _call(builder, "ldtilecfg", _pointer(builder, values[0]))
+        _call(builder, "ldtilecfg", _data(context, builder, values[0]))
         return context.get_dummy_value()
 
-    return types.void(types.int64), generate
+    return types.void(_SHAPES), generate
 
 
 @intrinsic
 def clear_sums(typing_context: Any) -> Any:
-    """Begin a block of 32 x 16 sums."""
+    """Begin a block of sums."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         for tile in (*_HIGH_SUMS, *_LOW_SUMS):

@@ -28,8 +28,8 @@ def write_mixture(
 ) -> None:  # fmt: skip
     """Write the sum of four rows times their shares, plus ``added``, into row ``to`` of ``out``.
 
-    ``rows`` and ``out`` are as for :func:`.lanes.load` and :func:`.lanes.store`; ``places``: the numbers of the four
-    rows, of which as many columns are read as ``out`` has, from ``start`` on; ``shares``: four of float32.
+    ``rows`` and ``out`` are as for :func:`.lanes.load` and :func:`.lanes.store`; ``a`` to ``d``: the numbers of the
+    four rows, of which as many columns are read as ``out`` has, from ``start`` on; ``wa`` to ``wd``: their shares.
     """
     tail = out.shape[1] - out.shape[1] % LANES
     for k in range(0, tail, LANES):
@@ -46,8 +46,8 @@ def write_levels(
 ) -> None:  # fmt: skip
     """The same of rows of float16 into rows of uint8, in float16, of which a register holds twice as many numbers.
 
-    ``out`` has a multiple of 32 columns. With shares that are 2 ** -6 to 2 ** 10 together, sums between 0 and 255 are
-    less than half a level off before they are rounded: 2 ** -4 for each of four sums, and what shares are off, 2 ** -3.
+    ``out`` has a multiple of 32 columns. With shares of at most 2 ** 10 together, sums between 0 and 255 are less than
+    half a level off before they are rounded: 2 ** -4 for each of four sums, and what shares are off, 2 ** -3.
     """
     for k in range(0, out.shape[1], _LEVELS):
         _store_levels(rows, a, b, c, d, start + k, wa, wb, wc, wd, added + _ONLY_WHOLE, out, to, k)

@@ -46,6 +46,8 @@ Array = NDArray[Any]
 _F = np.float32
 _PART_BYTES = 1_200_000  # of samples, at most: beside a panel of the weights in a core's cache
 _MOST_BLOCKS = 8  # of 32 pixels of a part
+_PARTS_A_THREAD = 2  # at least, where there are pixels for them
+_SMALLEST_STEP_OF_HALVES = 2.0**-10  # between two levels: see mixtures.write_levels
 
 
 def multiplies_samples(channels: int, size_of_number: int = 2) -> bool:
@@ -71,8 +73,8 @@ def multiply_samples(
     Parameters
     ----------
     rows, offset, mask, size
-        See :func:`.sampling.sample_columns`. Levels of float16 are computed in float16, see
-        :func:`.mixtures.write_levels`.
+        See :func:`.sampling.sample_columns`. Levels of float16 are computed in float16, unless the steps are too
+        small for it, see :func:`.mixtures.write_levels`.
     pixels
         The first one, and the one behind the last.
     step, zero
@@ -88,8 +90,10 @@ def multiply_samples(
     Raises
     ------
     ValueError
-        What is given is of another kind or shape.
+        What is given is of another kind or shape, or there are no matrix units.
     """
+    if not has_matrix_units():
+        raise ValueError("this processor has no matrix units that this process may use")
     total, channels = rows.shape
     taps, out_channels = offset.shape[1], len(bias)
     size_of_number = weight.element_size()
@@ -107,9 +111,12 @@ def multiply_samples(
     check_array("bias", bias, torch.float32, out_channels)
     check_array("out", out, rows.dtype, total, out_channels)
     scale, bias = (torch.nn.functional.pad(each, (0, -out_channels % WIDE_PANEL)) for each in (scale, bias))
-    blocks = min(_MOST_BLOCKS, max(1, _PART_BYTES // (BLOCK * steps * ROW_BYTES)))
+    wanted = -(-(pixels[1] - pixels[0]) // (BLOCK * _PARTS_A_THREAD * torch.get_num_threads()))
+    blocks = max(1, min(wanted, _MOST_BLOCKS, _PART_BYTES // (BLOCK * steps * ROW_BYTES)))
+    in_levels = weight.dtype == torch.int8
+    by_halves = in_levels and rows.dtype == torch.float16 and step >= _SMALLEST_STEP_OF_HALVES
     run_parts(
-        _loop(rows.dtype, weight.dtype == torch.int8),
+        _loop(rows.dtype, in_levels, by_halves),
         -(-(pixels[1] - pixels[0]) // (blocks * BLOCK)),
         *(*size, taps, channels, total, out_channels, *pixels, blocks, rows.data_ptr(), offset.data_ptr()),
         *(0 if mask is None else mask.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr()),
@@ -118,11 +125,11 @@ def multiply_samples(
 
 
 @cache
-def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
-    """Compile the loop over parts of the pixels."""
+def _loop(dtype: torch.dtype, in_levels: bool, by_halves: bool) -> Any:
+    """Compile the loop over parts of the pixels; ``by_halves``: levels are computed in float16."""
     numbers = NUMBERS[dtype]
     sampled, summed = (np.uint8, np.int32) if in_levels else (np.uint16, np.float32)
-    write_samples = sample_levels_of_halves if in_levels and dtype == torch.float16 else sample
+    write_samples = sample_levels_of_halves if by_halves else sample
     add_products, load_sums = (add_level_products, load_integers) if in_levels else (add_bfloat16_products, load)
 
     @inlined
@@ -140,7 +147,7 @@ def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
                     value = load_sums(sums, half * BLOCK + i, 0) * scales + shifts
                     store_first(out, first + i, start, value, written)
 
-    @loop(f"{dtype}_{'levels' if in_levels else 'numbers'}")
+    @loop(f"{dtype}_{'halves' if by_halves else 'levels' if in_levels else 'numbers'}")
     def multiply(data: Any) -> None:
         a, factors = arguments(data, 19), float_arguments(data, 19)[17:]
         inverse_step, zero = _F(factors[0]), _F(factors[1])
@@ -160,7 +167,7 @@ def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
         samples = memory[begin : begin + blocks * BLOCK * taps * channels].reshape(-1, in_row)
         sums = np.empty((2 * BLOCK, LANES), summed)
         shapes_before = np.empty(64, np.uint8)
-        begin_tiles(a[16], shapes_before.ctypes.data)
+        begin_tiles(a[16], shapes_before)
         part = next_part(data)
         while part < parts(data):
             first = first_pixel + part * blocks * BLOCK
@@ -182,6 +189,6 @@ def _loop(dtype: torch.dtype, in_levels: bool) -> Any:
                     write(sums, pixels, scale, bias, out, first + block * BLOCK, panel * WIDE_PANEL)
             finish_part(data)
             part = next_part(data)
-        end_tiles(shapes_before.ctypes.data)
+        end_tiles(shapes_before)
 
     return multiply

@@ -27,7 +27,7 @@ class PackedDeformConv2d(nn.Module):
     deform_conv
         The convolution; its weights are copied.
     dtype
-        Of weights, input and output.
+        Of input and output, and of the weights unless they have 8 bits.
 
     Attributes
     ----------
@@ -44,14 +44,16 @@ class PackedDeformConv2d(nn.Module):
         is_wide = deform_conv.by_integers and weight.shape[1] >= CHANNELS_OF_LEVELS
         self.in_levels = self.in_blocks and dtype == torch.bfloat16 and is_wide and multiplies_levels()
         if self.in_levels:
-            self.weight, self.unit, self.total = level_weight(weight_matrix(deform_conv.weight.detach().float()))
+            self.weight, self.unit, self.total = level_weight(
+                weight_matrix(deform_conv.weight.detach().float()), weight.shape[1]
+            )
             self.bias = deform_conv.bias.detach().float()
         elif self.in_blocks and dtype == torch.bfloat16 and multiplies_samples(weight.shape[1]):
             self.weight, self.bias = tiles_of(weight_matrix(weight)), deform_conv.bias.detach().float()
         else:  # in blocks a matrix, otherwise as the convolution has it
             self.weight = pack_matrix(weight_matrix(weight), BLOCK) if self.in_blocks else weight
-        is_in_tiles = self.weight.ndim > 2 and self.in_blocks
         # Of images in float16 samples are taken in half the time, and they need not be rounded to bfloat16 first.
+        is_in_tiles = self.in_blocks and self.weight.ndim > 2
         self.takes = {dtype, torch.float16} if is_in_tiles else {dtype}
 
     def forward(self, x: torch.Tensor, offset: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:

@@ -44,7 +44,7 @@ SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.01}
 # On images of fewer tiles, reading the weights of Winograd's convolution, of which there are four times as many, costs
 # more than it saves (benchmarks/convolutions.py).
 WINOGRAD_TILES = 16
-# With fewer in, oneDNN's convolutions in bfloat16 are as fast as ours, or faster (benchmarks/convolutions.py).
+# With fewer in, oneDNN's convolutions in bfloat16 are as fast as ours, or faster (benchmarks/convolutions.py wide).
 _FEWEST_BFLOAT16_CHANNELS = 256
 # With more, a depthwise and a 1 x 1 convolution by integers are faster than the one of full depth that they make.
 _MERGED_CHANNELS = 64
@@ -202,7 +202,7 @@ class Bfloat16Conv2d(nn.Module):
         self.weight, self.bias = bfloat16_weight(conv.weight.detach()), _bias_in_float32(conv)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, in_channels, height, width)``, bfloat16, to the convolution's output, activated."""
+        """``(batch, in_channels, height, width)``, bfloat16 or float16, to the output in bfloat16, activated."""
         given = (self.weight, self.bias, self.kernel, self.stride, self.slope)
         return image(bfloat16_conv2d_rows(image_rows(x), *given))
 
@@ -281,7 +281,9 @@ def _is_plain(conv: nn.Conv2d) -> bool:
 
 def _by_bfloat16_units(conv: nn.Conv2d, dtype: torch.dtype) -> bool:
     """Whether our convolution in bfloat16 is faster than oneDNN's."""
-    is_wide = conv.groups == 1 and conv.in_channels >= _FEWEST_BFLOAT16_CHANNELS and _is_plain(conv)
+    # What is copied for a 1 x 1 kernel is read once only, which is no gain.
+    is_wide = conv.groups == 1 and conv.in_channels >= _FEWEST_BFLOAT16_CHANNELS and conv.kernel_size != (1, 1)
+    is_wide = is_wide and _is_plain(conv)
     return is_wide and dtype == torch.bfloat16 and conv.weight.device.type == "cpu" and has_matrix_units()
 
 

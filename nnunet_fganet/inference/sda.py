@@ -17,7 +17,8 @@ from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 class PreparedSDA(nn.Module):
     """See :class:`nnunet_fganet.network.sda.SDA`; channels last.
 
-    ``dtype`` is that of images and plain convolutions, ``deform_dtype`` that of the deformable convolution.
+    ``dtype`` is that of images and plain convolutions, ``deform_dtype`` that of the deformable convolution; it is given
+    images in float16 where both it and the convolution of the offsets take them.
     """
 
     def __init__(self, sda: SDA, dtype: torch.dtype, deform_dtype: torch.dtype) -> None:
@@ -28,6 +29,7 @@ class PreparedSDA(nn.Module):
         self.deform_conv = PackedDeformConv2d(sda.deform_conv, deform_dtype)
         device = self.deform_conv.bias.device
         self.in_loops = device.type == "cpu" and {dtype, deform_dtype} <= set(NUMBERS)
+        # Of the packed convolutions in bfloat16, only these take float16.
         by_halves = isinstance(self.offset_conv, Bfloat16Conv2d) and torch.float16 in self.deform_conv.takes
         self.shifted_dtype = torch.float16 if by_halves else dtype
         self.deform_dtype = self.shifted_dtype if self.shifted_dtype in self.deform_conv.takes else deform_dtype

@@ -124,6 +124,11 @@ def test_nan_stays():
     assert gate(torch.ones_like(rows), rows).isnan().all()
 
 
+def test_results_of_other_kinds_are_refused():
+    with pytest.raises(ValueError, match=r"not torch\.float64"):
+        shift_norm_gelu(torch.randn(1, 3, 4, 16), STEPS, dtype=torch.float64)
+
+
 def test_torch_accepts_the_operators():
     rows = torch.randn(2, 3, 4, 16)
     torch.library.opcheck(shift_norm_gelu_rows, (rows, STEPS, torch.float16))

@@ -1,11 +1,17 @@
 """Products of samples by matrix units against those of the same samples, written down first."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_fganet.compiled import sample_products
+from nnunet_fganet.compiled.levels import level_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units, tiles_of
+from nnunet_fganet.compiled.operators import deform_conv2d_level_rows, deform_conv2d_rows
 from nnunet_fganet.compiled.sample_products import multiplies_samples, multiply_samples
 from nnunet_fganet.compiled.sampling import sample_columns, sample_levels
 
@@ -63,14 +69,12 @@ def test_images_in_float32_have_levels():
 
 
 @settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10_000), step=st.floats(2.0**-10, 2.0**6), zero=st.integers(0, 254), modulated=st.booleans())
+@given(seed=st.integers(0, 10_000), step=st.floats(2.0**-16, 2.0**8), zero=st.integers(0, 254), modulated=st.booleans())
 def test_levels_of_float16_are_at_most_half_a_level_further_off(seed, step, zero, modulated):
     rows, offset, mask, _, _, _ = case(seed, 9, 11, 64, 64, 3, modulated)
-    # Levels from 0 to 254.99, the largest that an image's step and level of 0 make of its numbers.
-    low, high = -zero * step, (254.99 - zero) * step
+    # Levels from 0 to nearly 255, what an image's step and level of 0 make of its numbers.
+    low, high = -zero * step, (254.8 - zero) * step
     rows = (low + (high - low) * torch.rand(rows.shape)).clamp(low, high).half()
-    rows = rows.clamp(-torch.tensor(-low).half(), torch.tensor(high).half())
-    rows[0], rows[1] = rows.min(), rows.max()
     out, unit = torch.empty(198, 64).half(), torch.zeros(64, 9 * 64, dtype=torch.int8)
     unit[:, 4 * 64 : 5 * 64] = torch.eye(64, dtype=torch.int8)  # the samples of the middle tap, a channel each
     places = rows, offset, mask, (9, 11)
@@ -88,6 +92,39 @@ def test_samples_in_bfloat16_of_float16():
     halves = out.half()
     multiply_samples(rows, offset, None, *terms, halves)
     assert torch.allclose(halves.float(), out, rtol=2e-3, atol=2e-3)
+
+
+def test_a_process_that_has_computed_nothing_else():
+    """Linux lets a process use the units once it has asked."""
+    program = """
+import torch
+from nnunet_fganet.compiled.matrix_units import tiles_of
+from nnunet_fganet.compiled.operators import deform_conv2d_rows
+weight = tiles_of(torch.rand(20, 576).bfloat16())
+deform_conv2d_rows(torch.rand(64, 64).bfloat16(), torch.zeros(64, 9, 2), None, 8, 8, weight, torch.zeros(20))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_other_processors_are_told(monkeypatch):
+    monkeypatch.setattr(sample_products, "has_matrix_units", lambda: False)
+    rows, offset, _, weight, scale, bias = case(0, 9, 11, 64, 20, 3, False)
+    with pytest.raises(ValueError, match="no matrix units"):
+        terms = (9, 11), (0, 198), 1.0, 0, tiles_of(weight.bfloat16()), scale, bias, torch.empty(198, 20)
+        multiply_samples(rows, offset, None, *terms)
+
+
+@pytest.mark.parametrize("in_levels", [True, False])
+def test_torch_accepts_the_operators(in_levels):
+    rows, offset, _, weight, _, bias = case(0, 3, 4, 64, 20, 3, False)
+    rows = rows.half()
+    if in_levels:
+        torch.library.opcheck(deform_conv2d_level_rows, (rows, offset, None, 3, 4, *level_weight(weight, 64), bias))
+    else:
+        given = (rows, offset, None, 3, 4, tiles_of(weight.bfloat16()), bias)
+        # Its gradients are none of this operator's business: inference only.
+        torch.library.opcheck(deform_conv2d_rows, given)
 
 
 @pytest.mark.parametrize(("channels", "numbers", "levels"), [(64, True, True), (32, True, False), (48, False, False)])

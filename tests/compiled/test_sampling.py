@@ -109,10 +109,13 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
     places = positions(offset.detach(), None)
     sample_levels(channel_rows(wide.detach()), *places, (5, 7), 10, 0.1, 128, torch.empty(60, 9, 150).byte())
     if has_matrix_units():
-        some, terms, out = channel_rows(wide.detach())[:, :64].contiguous(), torch.rand(2, 40), torch.empty(70, 40)
-        weight = torch.rand(40, 576)
-        multiply_samples(some, *places, (5, 7), (10, 70), 0.1, 128, tiles_of(weight.to(torch.int8)), *terms, out)
-        multiply_samples(some, *places, (5, 7), (10, 70), 1.0, 0, tiles_of(weight.bfloat16()), *terms, out)
+        some, terms, weight = channel_rows(wide.detach())[:, :64], torch.rand(2, 40), torch.rand(40, 576)
+        for mask in (None, torch.rand(70, 9)):
+            for dtype in (torch.float32, torch.bfloat16, torch.float16):
+                given = some.to(dtype).contiguous(), places[0], mask, (5, 7), (10, 70)
+                out = torch.empty(70, 40, dtype=dtype)
+                multiply_samples(*given, 0.1, 128, tiles_of(weight.to(torch.int8)), *terms, out)
+                multiply_samples(*given, 1.0, 0, tiles_of(weight.bfloat16()), *terms, out)
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
@@ -124,7 +127,7 @@ for size in (1, 2, 3, 4, 5, 9):
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
     fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
     steps = torch.tensor(DIRECTIONS)
-    shift_norm_gelu(many, steps), gate(many, many)
+    shift_norm_gelu(many, steps), shift_norm_gelu(many, steps, dtype=torch.float16), gate(many, many)
     for channels in (40, 72):
         some = torch.rand(2, size, size + 1, channels)
         shift_norm_gelu_gradient(some, some, steps, shift_moments(some, steps))
@@ -132,7 +135,7 @@ for size in (1, 2, 3, 4, 5, 9):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
             terms = bfloat16_weight(torch.rand(out_channels, 40, 3, 3)), torch.rand(out_channels), 3, stride, 0.01
-            bfloat16_conv2d(many.bfloat16(), *terms)
+            bfloat16_conv2d(many.bfloat16(), *terms), bfloat16_conv2d(many.half(), *terms)
             for given in (many, many.half()):
                 terms = *tiles, torch.rand(out_channels), stride, 0.01, torch.float16
                 fixed_point_conv2d(given, *terms)

@@ -87,11 +87,9 @@ def deform_conv2d_levels(
             continue
         # What the level of 0 adds to all sums of a channel is taken off with the bias.
         shifted = bias - step * zero * unit * total
-        terms = ((height, width), (start, stop), step, zero, weight, unit * step, shifted)
-        if weight.is_mkldnn:
-            _multiply_blocks(rows, offset, mask, *terms, out)
-        else:
-            multiply_samples(rows, offset, mask, *terms, out)
+        places = rows, offset, mask, (height, width), (start, stop)
+        multiply = _multiply_blocks if weight.is_mkldnn else multiply_samples
+        multiply(*places, step, zero, weight, unit * step, shifted, out)
     for given in (offset, mask):
         if given is not None and given.sum().isnan():  # a sum takes no time; infinities may make it NaN, too
             out.masked_fill_(given.isnan().flatten(1).any(1)[:, None], torch.nan)

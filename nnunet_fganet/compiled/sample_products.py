@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import inlined, loop
 from nnunet_fganet.compiled.half import NUMBERS
@@ -110,7 +111,7 @@ def multiply_samples(
     check_array("scale", scale, torch.float32, out_channels)
     check_array("bias", bias, torch.float32, out_channels)
     check_array("out", out, rows.dtype, total, out_channels)
-    scale, bias = (torch.nn.functional.pad(each, (0, -out_channels % WIDE_PANEL)) for each in (scale, bias))
+    scale, bias = (functional.pad(each, (0, -out_channels % WIDE_PANEL)) for each in (scale, bias))
     wanted = -(-(pixels[1] - pixels[0]) // (BLOCK * _PARTS_A_THREAD * torch.get_num_threads()))
     blocks = max(1, min(wanted, _MOST_BLOCKS, _PART_BYTES // (BLOCK * steps * ROW_BYTES)))
     in_levels = weight.dtype == torch.int8

@@ -1,4 +1,4 @@
-"""SDA's normalisations on a CPU: each reads its image twice, and writes once what comes of it.
+"""SDA's shift, InstanceNorm and GELU on a CPU: an image is read twice, and written once what comes of it.
 
 Sums are taken part by part of an image, of differences to one of the part's own values, and the parts are put together
 (Chan et al. 1979): neither a large mean nor a far-off corner swallows small deviations.
@@ -14,9 +14,9 @@ from numba import carray
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
-from nnunet_fganet.compiled.elementary import gelu, sigmoid
+from nnunet_fganet.compiled.elementary import gelu
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store, zeros
+from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -29,7 +29,6 @@ from nnunet_fganet.compiled.threads import (
 
 PARTS = 32  # of an image, at most, whose sums are put together
 _CHANNELS = 64  # whose sums are put together at a time
-_NUMBERS = 2**14  # of a part of an image that is taken as one row of numbers
 EPS = 1e-5
 Array = NDArray[Any]
 _F = np.float32
@@ -87,7 +86,7 @@ def shift_moments(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor
     given = (*rows.shape, len(steps), portions)
     run_parts(_sums_loop(rows.dtype), batch * portions, *given, rows.data_ptr(), steps.data_ptr(), sums.data_ptr())
     # The zeros that move in need no part of their own: they are what is missing in the parts' counts.
-    return _statistics(sums, height * width)
+    return statistics(sums, height * width)
 
 
 def check_shift(rows: torch.Tensor, steps: torch.Tensor, *moments: torch.Tensor) -> None:
@@ -101,7 +100,7 @@ def check_shift(rows: torch.Tensor, steps: torch.Tensor, *moments: torch.Tensor)
         raise ValueError(f"{channels} channels of {height} x {width} pixels cannot be shifted by {steps.tolist()}")
 
 
-def _statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean, and one over the standard deviation, of ``size`` values of each channel, ``(batch, channels)`` float32.
 
     ``sums`` ``(batch, parts, 4, channels)``: of each part its number of values, one of them, and the sums of the
@@ -112,40 +111,6 @@ def _statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tens
     addresses = (each.data_ptr() for each in (sums, mean, scale))
     run_parts(_statistics_loop(), batch * -(-channels // _CHANNELS), batch, portions, channels, size, *addresses)
     return mean, scale
-
-
-def gate(rows: torch.Tensor, attention: torch.Tensor) -> torch.Tensor:
-    """``rows`` times the sigmoid of the LayerNorm, over each whole image, of ``attention``.
-
-    Parameters
-    ----------
-    rows
-        ``(batch, height, width, channels)``, contiguous, float32, bfloat16 or float16.
-    attention
-        Of the same shape, contiguous, float32, bfloat16 or float16.
-
-    Returns
-    -------
-    torch.Tensor
-        Like ``rows``.
-
-    Raises
-    ------
-    ValueError
-        What is given is of another kind or shape.
-    """
-    check_array("rows", rows, rows.dtype, *rows.shape)
-    check_array("attention", attention, attention.dtype, *rows.shape)
-    batch, size = len(rows), rows.shape[1:].numel()
-    portions = -(-size // _NUMBERS)
-    sums = rows.new_empty(batch, portions, 4, 1, dtype=torch.float32)
-    addresses = attention.data_ptr(), sums.data_ptr()
-    run_parts(_moments_loop(attention.dtype), batch * portions, batch, size, portions, *addresses)
-    moments = torch.cat(_statistics(sums, size), dim=1)
-    out = torch.empty_like(rows)
-    given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
-    run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)
-    return out
 
 
 @compiled
@@ -273,7 +238,7 @@ def _statistics_loop() -> Any:
     """Compile the loop over groups of the channels of all images."""
 
     @loop("float32")
-    def statistics(data: Any) -> None:
+    def statistics_of_channels(data: Any) -> None:
         a = arguments(data, 7)
         batch, portions, channels, size = a[0], a[1], a[2], a[3]
         sums = carray(pointer(a[4]), (batch, portions, 4, channels), np.float32)
@@ -288,7 +253,7 @@ def _statistics_loop() -> Any:
             finish_part(data)
             part = next_part(data)
 
-    return statistics
+    return statistics_of_channels
 
 
 @cache
@@ -317,71 +282,3 @@ def _shift_loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
             part = next_part(data)
 
     return shift_rows
-
-
-@cache
-def _moments_loop(dtype: torch.dtype) -> Any:
-    """Compile the loop over portions of all images."""
-    numbers = NUMBERS[dtype]
-
-    @loop(str(dtype))
-    def moments(data: Any) -> None:
-        a = arguments(data, 5)
-        batch, size, portions = a[0], a[1], a[2]
-        images = carray(pointer(a[3]), (batch, size), numbers)
-        sums = carray(pointer(a[4]), (batch * portions, 4), np.float32)
-        lanes = np.empty((2, LANES), np.float32)
-        part = next_part(data)
-        while part < parts(data):
-            image, first = part // portions, part % portions * _NUMBERS
-            last = min(first + _NUMBERS, size)
-            tail = last - (last - first) % LANES
-            pivot = widen(images[image, (first + last) // 2])
-            total = squares = zeros()
-            for x in range(first, tail, LANES):
-                value = load(images, image, x) - pivot
-                total = total + value
-                squares = squares + value * value
-            store(lanes, 0, 0, total)
-            store(lanes, 1, 0, squares)
-            for x in range(tail, last):
-                value = widen(images[image, x]) - pivot
-                lanes[0, x - tail] += value
-                lanes[1, x - tail] += value * value
-            sums[part, 0], sums[part, 1] = last - first, pivot
-            sums[part, 2], sums[part, 3] = lanes[0].sum(), lanes[1].sum()
-            finish_part(data)
-            part = next_part(data)
-
-    return moments
-
-
-@cache
-def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
-    """Compile the loop over portions of all images."""
-    numbers, attention_numbers = NUMBERS[dtype], NUMBERS[attention_dtype]
-
-    @loop(f"{dtype}_{attention_dtype}")
-    def gates(data: Any) -> None:
-        a = arguments(data, 7)
-        batch, size, portions = a[0], a[1], a[2]
-        images = carray(pointer(a[3]), (batch, size), numbers)
-        attention = carray(pointer(a[4]), (batch, size), attention_numbers)
-        moments = carray(pointer(a[5]), (batch, 2), np.float32)
-        out = carray(pointer(a[6]), (batch, size), numbers)
-        part = next_part(data)
-        while part < parts(data):
-            image, first = part // portions, part % portions * _NUMBERS
-            last = min(first + _NUMBERS, size)
-            tail = last - (last - first) % LANES
-            mean, scale = moments[image, 0], moments[image, 1]
-            for x in range(first, tail, LANES):
-                opened = sigmoid((load(attention, image, x) - mean) * scale)
-                store(out, image, x, load(images, image, x) * opened)
-            for x in range(tail, last):
-                opened = sigmoid((widen(attention[image, x]) - mean) * scale)
-                out[image, x] = narrow(widen(images[image, x]) * opened, out[image, x])
-            finish_part(data)
-            part = next_part(data)
-
-    return gates

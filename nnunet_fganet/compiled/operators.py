@@ -10,6 +10,7 @@ from nnunet_fganet.compiled.bilateral import gate_and_add, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.few_channels import conv2d_from_few, product_to_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
+from nnunet_fganet.compiled.gate import gate
 from nnunet_fganet.compiled.levels import deform_conv2d_levels
 from nnunet_fganet.compiled.pointwise import gate_by_sigmoid, max_pool2
 from nnunet_fganet.compiled.sample_products import multiply_samples
@@ -235,8 +236,8 @@ def _(rows: torch.Tensor, steps: torch.Tensor, dtype: torch.dtype) -> torch.Tens
 
 @torch.library.custom_op("nnunet_fganet::gate_rows", mutates_args=())
 def gate_rows(rows: torch.Tensor, given: torch.Tensor) -> torch.Tensor:
-    """See :func:`nnunet_fganet.compiled.attention.gate`; inference only."""
-    return attention.gate(rows, given)
+    """See :func:`nnunet_fganet.compiled.gate.gate`; inference only."""
+    return gate(rows, given)
 
 
 @gate_rows.register_fake

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.attention import EPS, shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
+from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.layout import image_rows
@@ -59,7 +60,7 @@ class SDA(nn.Module):
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
         # Deformable convolutions may compute in bfloat16 where nothing else does.
-        return x * image_norm(deformed.to(x.dtype)).sigmoid()
+        return self._gated(x, deformed.to(x.dtype))
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes.
@@ -69,6 +70,15 @@ class SDA(nn.Module):
         if self.training and _is_in_loops(self.norm) and computes_in_loops(x):
             return cast(torch.Tensor, _Shifted.apply(x))
         return functional.gelu(self.norm(spatial_shift(x)))
+
+    def _gated(self, x: torch.Tensor, deformed: torch.Tensor) -> torch.Tensor:
+        """``x`` times the sigmoid of the LayerNorm; a training on a CPU computes it in two passes.
+
+        There it has no second gradients.
+        """
+        if self.training and computes_in_loops(x, deformed):
+            return cast(torch.Tensor, _Gated.apply(x, deformed))
+        return x * image_norm(deformed).sigmoid()
 
 
 def _is_in_loops(norm: nn.Module) -> bool:
@@ -91,6 +101,23 @@ class _Shifted(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         rows, steps, *moments = ctx.saved_tensors
         return shift_norm_gelu_gradient(image_rows(gradient), rows, steps, tuple(moments)).permute(0, 3, 1, 2)
+
+
+class _Gated(torch.autograd.Function):
+    """Keeps what it is given alone, and the moments of each image: the sigmoid is computed again for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, deformed: torch.Tensor) -> torch.Tensor:
+        rows, attention = image_rows(x), image_rows(deformed)
+        moments = image_moments(attention)
+        ctx.save_for_backward(rows, attention, moments)
+        return gate(rows, attention, moments).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = gate_gradients(image_rows(gradient), *ctx.saved_tensors)
+        return tuple(each.permute(0, 3, 1, 2) for each in found)
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

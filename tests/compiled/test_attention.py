@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from nnunet_fganet.compiled.attention import gate, shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention import shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
+from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.compiled.operators import gate_rows, shift_norm_gelu_rows
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
@@ -81,12 +82,46 @@ def test_gradients_of_what_does_not_fit_are_refused():
             shift_norm_gelu_gradient(**given)
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(2, 9), st.integers(1, 40)),
+)
+def test_gradients_of_the_gate_are_those_of_torch_in_double_precision(seed, shape):
+    torch.manual_seed(seed)
+    rows, attention, gradient = torch.randn(shape), 2 * torch.randn(shape) + 5, torch.randn(shape)
+    found = gate_gradients(gradient, rows, attention, image_moments(attention))
+    expected = expected_gate_gradients(gradient, rows, attention)
+    for each, of_torch in zip(found, expected, strict=True):
+        torch.testing.assert_close(each.double(), of_torch, **tolerance(torch.float32))
+
+
+def expected_gate_gradients(gradient, rows, attention):
+    rows, attention = rows.double().requires_grad_(), attention.double().requires_grad_()
+    out = rows * functional.layer_norm(attention, attention.shape[1:]).sigmoid()
+    return torch.autograd.grad(out, (rows, attention), gradient.double())
+
+
+def test_gradients_of_the_gate_that_do_not_fit_are_refused():
+    rows = torch.rand(1, 2, 3, 8)
+    moments = image_moments(rows)
+    with pytest.raises(ValueError, match="gradient must be contiguous"):
+        gate_gradients(rows[:, :1], rows, rows, moments)
+    with pytest.raises(ValueError, match="attention must be contiguous"):
+        gate_gradients(rows, rows, rows.bfloat16(), moments)
+    with pytest.raises(ValueError, match="moments must be contiguous"):
+        gate_gradients(rows, rows, rows, moments.expand(2, 2))
+
+
 def test_images_of_many_parts():
     torch.manual_seed(0)
     rows = torch.randn(2, 70, 33, 24)
     attention = torch.randn_like(rows)
     expected = rows.double() * functional.layer_norm(attention.double(), rows.shape[1:]).sigmoid()
     torch.testing.assert_close(gate(rows, attention).double(), expected, **tolerance(torch.float32))
+    found = gate_gradients(rows, rows, attention, image_moments(attention))
+    for each, of_torch in zip(found, expected_gate_gradients(rows, rows, attention), strict=True):
+        torch.testing.assert_close(each.double(), of_torch, **tolerance(torch.float32))
     torch.testing.assert_close(shift_norm_gelu(rows, STEPS).double(), expected_shift(rows), **tolerance(torch.float32))
 
 

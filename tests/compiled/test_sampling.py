@@ -79,7 +79,7 @@ def test_no_index_leads_outside_the_arrays():
     program = """
 import torch
 from nnunet_fganet.network.deform_conv import deform_conv2d
-from nnunet_fganet.compiled.attention import gate, shift_moments, shift_norm_gelu
+from nnunet_fganet.compiled.attention import shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.compiled.bfloat16_conv import bfloat16_conv2d, bfloat16_weight
 from nnunet_fganet.compiled.bilateral import gate_and_add, join
@@ -88,6 +88,7 @@ from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
 from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
+from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.compiled.matrix_units import has_matrix_units, tiles_of
 from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sampling import sample_levels
@@ -128,6 +129,7 @@ for size in (1, 2, 3, 4, 5, 9):
     fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
     steps = torch.tensor(DIRECTIONS)
     shift_norm_gelu(many, steps), shift_norm_gelu(many, steps, dtype=torch.float16), gate(many, many)
+    gate_gradients(many, many, many, image_moments(many))
     for channels in (40, 72):
         some = torch.rand(2, size, size + 1, channels)
         shift_norm_gelu_gradient(some, some, steps, shift_moments(some, steps))

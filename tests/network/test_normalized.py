@@ -244,3 +244,18 @@ def test_shift_of_a_trainings_sda_is_torchs():
         return out.detach(), *torch.autograd.grad(out, x, out_gradient)
 
     assert_near(results(True), results(False), 1e-4)
+
+
+def test_gate_of_a_trainings_sda_is_torchs():
+    torch.manual_seed(0)
+    sda = SDA(32)
+    x, deformed = (torch.randn(2, 32, 12, 16).contiguous(memory_format=torch.channels_last) for _ in range(2))
+    given = x.requires_grad_(), deformed.requires_grad_()
+    out_gradient = torch.randn(x.shape)
+
+    def results(training):
+        out = sda.train(training)._gated(*given)
+        assert (type(out.grad_fn).__name__ == "_GatedBackward") == training
+        return out.detach(), *torch.autograd.grad(out, given, out_gradient)
+
+    assert_near(results(True), results(False), 1e-4)

@@ -177,19 +177,32 @@ def check_new_file(path: Path, force: bool) -> None:
     Raises
     ------
     InputError
-        ``path`` is a folder or a device, which are never replaced, or exists and ``force`` is false.
+        ``path`` is a folder or a device, which are never replaced, or exists and ``force`` is false; or nothing can be
+        written to its folder, or to the nearest one above it that is there.
     """
     if path.is_dir():
         raise InputError(f"{path} is a folder: name a file to write.")
     _check_regular(path)
     if path.exists() and not force:
         raise InputError(f"{path} exists already: name another file, or replace it with --force.")
+    folder = next(parent for parent in path.resolve().parents if parent.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise InputError(f"{path}: nothing can be written to the folder {folder}.")
 
 
 def _check_regular(path: Path) -> None:
     """Raise InputError for what no result may replace: a device (``/dev/null``), a pipe, a socket."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise InputError(f"{path} is a device or a pipe, which is never replaced: name a file to write.")
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can be written to files and terminals; names of other encodings come from other systems."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_not_read(outputs: Iterable[Path | None], sources: Iterable[Path]) -> None:
@@ -221,5 +234,3 @@ def check_new_files(outputs: Mapping[str, Path | None], force: bool) -> None:
         check_new_file(path, force)
         if not path.parent.is_dir():
             raise InputError(f"{path}: there is no folder {path.parent}.")
-        if not os.access(path.parent, os.W_OK):
-            raise InputError(f"{path}: nothing can be written to the folder {path.parent}.")

@@ -1,7 +1,6 @@
 """Options that ``fganet compare`` and ``fganet ablate`` share."""
 
 import argparse
-import os
 from pathlib import Path
 
 import torch
@@ -9,9 +8,8 @@ import torch
 from nnunet_fganet.cli.arguments import natural_number, positive_integer
 from nnunet_fganet.comparison.comparison import ComparisonOptions
 from nnunet_fganet.evaluation.record import GROUPINGS
+from nnunet_fganet.frames.workers import default_workers
 from nnunet_fganet.planning.planner import PLANS_NAME
-
-MOST_WORKERS = 8
 
 
 def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +39,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=positive_integer,
-        default=min(MOST_WORKERS, os.cpu_count() or 1),
+        default=default_workers(),
         metavar="N",
         help="processes that load, augment and write frames (default: one a core, 8 at most)",
     )

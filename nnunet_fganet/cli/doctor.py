@@ -23,7 +23,7 @@ from typing import NamedTuple
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from nnunet_fganet.cli.scripts import interpreter_of, script_folders
+from nnunet_fganet.commands.scripts import interpreter_of, script_folders
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.nnunet_folders import why_misread
 from nnunet_fganet.registration import ENVIRONMENT_VARIABLE, TRAINER_FOLDER

@@ -2,12 +2,15 @@
 
 import argparse
 import importlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from nnunet_fganet import __version__
 from nnunet_fganet.errors import InputError, describe_os_error, is_lack_of_memory
+from nnunet_fganet.files import is_text
 
 # Subcommand -> what it does, in one line. Each is a module of this package (with "_" for "-")
 # that is imported only when it is called, so that ``fganet --help`` answers at once.
@@ -30,9 +33,13 @@ EXIT_BROKEN_PIPE = 1  # as Python's documentation of SIGPIPE advises
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code (0; 2 after bad input or an interrupt; 1 where nobody reads on)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where the terminal's encoding lacks a character
     try:
         parsed = _parse(sys.argv[1:] if arguments is None else list(arguments))
         run = vars(parsed).pop("run")
+        _check_names(vars(parsed).values())
         run(parsed)
         sys.stdout.flush()
     except InputError as error:
@@ -71,6 +78,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     if unknown:
         chosen_parser.error(f"unknown: {' '.join(unknown)}; fganet {parsed.command} --help lists the options")
     return parsed
+
+
+def _check_names(values: Iterable[object]) -> None:
+    """Refuse names of files that are no text: they could not be written into results, hours later."""
+    for value in values:
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, (str, Path)) and not is_text(str(each)):
+                raise InputError(f"{str(each)!a} is no text in this system's encoding: rename it, or name another.")
 
 
 def _fail(sentence: str) -> int:

@@ -71,7 +71,7 @@ def comparator_configurations(
     for name in names:
         architecture = COMPARATORS[name].architecture(plans, scale)
         _check_fits(name, architecture, plans, dataset_json)
-        settings = dict(plans["configurations"][CONFIGURATION].get(PLANS_KEY, {})) | {"comparator_loss": loss}
+        settings = (plans["configurations"][CONFIGURATION].get(PLANS_KEY) or {}) | {"comparator_loss": loss}
         if name != "fganet":
             settings.pop("stage_weights", None)  # of FGA-Net's six outputs
         if encoder_weights and name in encoder_weights:
@@ -85,7 +85,7 @@ def comparator_configurations(
 
 
 def write_comparator_plans(
-    plans_file: Path, target: Path, configurations: Mapping[str, Any], force: bool = False, owner: str | None = None
+    plans_file: Path, target: Path, configurations: Mapping[str, Any], owner: str | None = None
 ) -> None:
     """Write plans with these configurations beside those of ``plans_file``; nothing happens where they are there.
 
@@ -98,8 +98,6 @@ def write_comparator_plans(
         that an earlier run put there stay.
     configurations
         See :func:`comparator_configurations`.
-    force
-        Replace configurations that differ.
     owner
         Run folder of the comparison that the plans are for; kept in them under :data:`OWNER_KEY`.
 
@@ -112,10 +110,8 @@ def write_comparator_plans(
     earlier = json.loads(target.read_text()) if target.is_file() else {"configurations": {}}
     new = {**plans["configurations"], **configurations}
     differing = [name for name in new if earlier["configurations"].get(name, new[name]) != new[name]]
-    if differing and not force:
-        raise InputError(
-            f"{target} holds other plans for {', '.join(differing)}: replace them with --force, or name another file."
-        )
+    if differing:
+        raise InputError(f"{target} holds other plans for {', '.join(differing)}: name another file, or remove it.")
     plans |= {"plans_name": target.stem, "configurations": {**earlier["configurations"], **new}}
     if owner is not None:
         plans[OWNER_KEY] = owner
@@ -133,7 +129,9 @@ def _check_names(names: Sequence[str], loss: str, encoder_weights: Mapping[str, 
         raise InputError(f"{loss}: no such loss; choose from {', '.join(COMPARATOR_LOSSES)}.")
     for name, file in encoder_weights.items():
         if name not in PRETRAINED:
-            raise InputError(f"{file} is for the encoder of {name}, which takes no weights; {PRETRAINED} do.")
+            raise InputError(
+                f"{file} is for the encoder of {name}, which takes no weights; {' and '.join(PRETRAINED)} do."
+            )
         if not file.is_file():
             raise InputError(f"{file}, weights for the encoder of {name}, does not exist: name another file.")
 

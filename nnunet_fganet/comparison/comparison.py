@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nnunet_fganet.commands.scripts import find_script
 from nnunet_fganet.comparison import page, table
 from nnunet_fganet.comparison.costs import measured_costs
 from nnunet_fganet.comparison.curves import flatness, kept_curves
@@ -31,7 +32,7 @@ from nnunet_fganet.comparison.record import (
 )
 from nnunet_fganet.comparison.runs import Run, RunFolder, State, runs_of
 from nnunet_fganet.comparison.scores import Measured, measure_run, score_entries
-from nnunet_fganet.comparison.training import Failure, Trainings, train_all
+from nnunet_fganet.comparison.training import TRAIN, Failure, Trainings, train_all
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.bootstrap import FEWEST_GROUPS
 from nnunet_fganet.files import written_beside
@@ -111,6 +112,7 @@ def run_comparison(
     InputError
         Something given cannot be used, or a training failed; the sentence names it.
     """
+    find_script(TRAIN)  # before anything is written
     dataset = find_planned_dataset(options.dataset, options.plans)
     if check_plans is not None:
         check_plans(dataset.plans)
@@ -215,10 +217,15 @@ def _measure(
     for number, run in enumerate(run for run in trainings.runs if run.entry not in failed):
         if number == 0:
             print("\nMeasuring the predictions", flush=True)
+        fold, validation = trainings.folder.fold(run), trainings.folder.validation(run)
+        try:
+            kept_curves(trainings.folder.checkpoint(run), trainings.folder.curves(run))
+        except InputError as error:
+            failures.append(Failure(run, f"{str(error).rstrip('.')} (remove {fold} to train anew)"))
+            continue
         try:
             measured[run] = measure_run(trainings.folder, run, dataset, workers)
         except InputError as error:
-            fold, validation = trainings.folder.fold(run), trainings.folder.validation(run)
             if str(validation) not in str(error):  # a label: no network can be measured by it
                 raise
             sentence = str(error).rstrip(".")

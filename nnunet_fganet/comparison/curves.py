@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import torch
 
+from nnunet_fganet.errors import InputError, is_lack_of_memory
 from nnunet_fganet.files import written_beside
 
 LAST_PART = 5  # the last fifth of a curve is judged
@@ -84,8 +86,19 @@ def flatness(train_loss: Sequence[float]) -> Flatness:
 
 
 def read_curves(checkpoint: Path) -> Curves:
-    """Read the curves that nnU-Net keeps in every checkpoint."""
-    logged = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    """Read the curves that nnU-Net keeps in every checkpoint.
+
+    Raises
+    ------
+    InputError
+        The file is damaged.
+    """
+    try:
+        logged = torch.load(checkpoint, map_location="cpu", weights_only=False)["logging"]
+    except (EOFError, KeyError, OSError, RuntimeError, TypeError, UnpicklingError) as error:
+        if is_lack_of_memory(error):
+            raise
+        raise InputError(f"{checkpoint} cannot be read: it is damaged.") from error
     ends, starts = logged["epoch_end_timestamps"], logged["epoch_start_timestamps"]
     return Curves(
         train_loss=[float(value) for value in logged["train_losses"]],

@@ -117,9 +117,12 @@ def find_planned_dataset(number: int, plans_name: str) -> PlannedDataset:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        raise InputError(f"{path} is missing or damaged: make it anew with fganet plan.") from None
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} is missing or damaged: make it anew with fganet plan.")
+    return content
 
 
 def _check_settings(plans_file: Path, configuration: Mapping[str, Any], number: int) -> None:

@@ -133,7 +133,8 @@ def with_budget(plans: Plans, epochs: int | None, iterations: int | None) -> dic
     Validation batches are a fifth of the training batches, as ``fganet plan`` has them.
     """
     changed = copy.deepcopy(dict(plans))
-    settings = changed["configurations"][CONFIGURATION].setdefault(PLANS_KEY, {})
+    planned = changed["configurations"][CONFIGURATION]
+    settings = planned[PLANS_KEY] = planned.get(PLANS_KEY) or {}
     if epochs is not None:
         settings["epochs"] = epochs
     if iterations is not None:
@@ -183,7 +184,7 @@ def _configuration(entry: Entry, plans: Plans, dataset_json: Mapping[str, Any]) 
     return {
         "inherits_from": CONFIGURATION,
         "architecture": {**architecture, "arch_kwargs": {**architecture["arch_kwargs"], **entry.arguments}},
-        PLANS_KEY: {**plans["configurations"][CONFIGURATION].get(PLANS_KEY, {}), **entry.settings},
+        PLANS_KEY: {**(plans["configurations"][CONFIGURATION].get(PLANS_KEY) or {}), **entry.settings},
     }
 
 

@@ -64,11 +64,11 @@ class Findings:
 def notes_of(findings: Findings) -> list[str]:
     """What a reader has to know about the figures."""
     notes = []
-    waiting = [run.title for run, _, flatness in findings.trainings if not flatness.is_flat]
-    if waiting:
+    not_flat = [run.title for run, _, flatness in findings.trainings if not flatness.is_flat]
+    if not_flat:
         notes.append(
-            f"**The loss of {len(waiting)} of {len(findings.trainings)} trainings had not become flat "
-            f"({'; '.join(waiting[:5])}{' ...' if len(waiting) > 5 else ''}): with a larger budget the order of the "
+            f"**The loss of {len(not_flat)} of {len(findings.trainings)} trainings had not become flat "
+            f"({'; '.join(not_flat[:5])}{' ...' if len(not_flat) > 5 else ''}): with a larger budget the order of the "
             "networks may be another one. No figure of theirs, and no difference from one, is a result: their rows are "
             f"marked with {table.NOT_FLAT}.**"
         )
@@ -93,14 +93,14 @@ def as_page(findings: Findings) -> str:
     title = "Comparison" if findings.kind == "compare" else "Ablation"
     parts = [f"# {title} on {findings.record['dataset']}", _terms(findings)]
     parts.append("\n".join(f"- {note}" for note in notes_of(findings)))
-    waiting = {run.entry for run, _, flatness in findings.trainings if not flatness.is_flat}
+    not_flat = {run.entry for run, _, flatness in findings.trainings if not flatness.is_flat}
     columns = (table.PAPER_COLUMNS, table.SHAPE_COLUMNS)
     parts += ["## Figures", f"{table.LOWER_IS_BETTER}: lower is better."]
-    parts += [table.figures_table(scores, chosen, waiting) for chosen in columns]
+    parts += [table.figures_table(scores, chosen, not_flat) for chosen in columns]
     if any(each.difference is not None for each in scores):
         parts += ["## FGA-Net minus the other, paired"]
         parts += [f"Where the interval holds zero, no difference was found ({table.NONE_FOUND})."]
-        parts += [table.differences_table(scores, chosen, waiting) for chosen in columns]
+        parts += [table.differences_table(scores, chosen, not_flat) for chosen in columns]
     parts += [
         "## Cost of a frame",
         _latency_terms(findings),

@@ -18,7 +18,7 @@ from nnunet_fganet.precision import ENVIRONMENT_VARIABLE, MIXED
 
 RECORD_FILE = "comparison.json"
 _LOCK_FILE = "lock"
-_MADE_BY_RUNS = ("results", "logs", "curves", "costs.json", "table.md", "table.csv", "summary.json")
+_MADE_BY_RUNS = ("results", "logs", "curves", "costs.json", "table.md", "table.csv", "summary.json", "report.html")
 _KEPT_FREE = 1e9  # bytes, for whatever else writes
 
 
@@ -68,6 +68,7 @@ def check_record(root: Path, record: Mapping[str, Any], plans: Path, force: bool
         if not force:
             raise InputError(_refusal(root, earlier, record, differing))
         remove_trainings(root, plans)
+        _remove_plans(plans.with_name(f"{earlier.get('plans')}.json"), root)
     if earlier != record:
         with written_beside(file, overwrite=True) as partial:
             partial.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -95,9 +96,12 @@ def _read(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:
-        raise InputError(f"{file} is damaged: restore it, or name another folder.") from None
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} is damaged: restore it, or name another folder.")
+    return content
 
 
 def remove_trainings(root: Path, plans: Path) -> None:
@@ -109,6 +113,13 @@ def remove_trainings(root: Path, plans: Path) -> None:
         path = root / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     plans.unlink(missing_ok=True)
+
+
+def _remove_plans(file: Path, root: Path) -> None:
+    """Remove plans that were written for the run folder ``root``."""
+    plans = _read(file) or {}
+    if plans.get(OWNER_KEY) == str(root.resolve()):
+        file.unlink()
 
 
 def check_own_plans(target: Path, root: Path, force: bool) -> None:
@@ -151,6 +162,8 @@ def keep_plans(base: Path, target: Path, configurations: Mapping[str, Any], root
     """
     earlier = _read(target)
     owner = earlier[OWNER_KEY] if earlier is not None and _is_of_another(earlier, root) else str(root.resolve())
+    if owner == str(root.resolve()) and not (root / "results").exists():  # plans of a folder that was removed
+        target.unlink(missing_ok=True)
     try:
         write_comparator_plans(base, target, configurations, owner=owner)
     except InputError:

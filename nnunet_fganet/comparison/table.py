@@ -32,6 +32,8 @@ NONE_FOUND = "none found"
 NOT_FLAT = "*"
 DICE_OF_SEED = "Dice of the seed, all folds"
 LOWER_IS_BETTER = "↓"
+COST_HEADER = ["", "parameters, M", "GMAC", "the paper's count, G", "ms a frame", "computed in"]
+TRAINING_HEADER = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
 CSV_COLUMNS = (
     *("entry", "class", "metric", "value", "low", "high", "frames"),
     *("difference", "difference_low", "difference_high", "difference_found"),
@@ -74,23 +76,23 @@ def difference_cell(key: str, figure: Figure) -> str:
     return f"{factor * figure.value:+.{digits}f} {interval}" if difference_found(figure) else f"{NONE_FOUND} {interval}"
 
 
-def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()) -> str:
-    """A row for each entry; ``waiting`` are those whose loss had not become flat."""
+def figures_table(scores: Sequence[EntryScores], columns: Mapping[str, str], not_flat: Collection[Entry] = ()) -> str:
+    """A row for each entry; ``not_flat`` are those whose loss had not become flat."""
     rows = [
-        [_marked(each.entry, waiting), *(figure_cell(key, each.summary.mean[key]) for key in columns)]
+        [_marked(each.entry, not_flat), *(figure_cell(key, each.summary.mean[key]) for key in columns)]
         for each in scores
     ]
     return as_markdown(["", *_headings(columns)], rows)
 
 
 def differences_table(
-    scores: Sequence[EntryScores], columns: Mapping[str, str], waiting: Collection[Entry] = ()
+    scores: Sequence[EntryScores], columns: Mapping[str, str], not_flat: Collection[Entry] = ()
 ) -> str:
-    """A row for each entry but the reference; marked where it, or the reference, is ``waiting``."""
-    if any(each.difference is None and each.entry in waiting for each in scores):
-        waiting = [each.entry for each in scores]
+    """A row for each entry but the reference; marked where it, or the reference, is ``not_flat``."""
+    if any(each.difference is None and each.entry in not_flat for each in scores):
+        not_flat = [each.entry for each in scores]
     rows = [
-        [_marked(each.entry, waiting), *(difference_cell(key, each.difference.mean[key]) for key in columns)]
+        [_marked(each.entry, not_flat), *(difference_cell(key, each.difference.mean[key]) for key in columns)]
         for each in scores
         if each.difference is not None
     ]
@@ -112,7 +114,7 @@ def costs_table(scores: Sequence[EntryScores], costs: Mapping[str, Cost]) -> str
             ]
             time = f"{latency.milliseconds:.1f} ({latency.low:.1f} to {latency.high:.1f})"
             rows.append([f"{title}, {latency.how}", *counted, time, latency.dtype])
-    return as_markdown(["", "parameters, M", "GMAC", "the paper's count, G", "ms a frame", "computed in"], rows)
+    return as_markdown(COST_HEADER, rows)
 
 
 def paper_table(rows: Sequence[PaperRow]) -> str:
@@ -144,8 +146,7 @@ def trainings_table(trainings: Sequence[Training], scores: Sequence[EntryScores]
                 f"{100 * dice[run.entry][run.seed]:.1f}",
             ]
         )
-    header = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
-    return as_markdown([*header, DICE_OF_SEED], rows)
+    return as_markdown([*TRAINING_HEADER, DICE_OF_SEED], rows)
 
 
 def write_csv(path: Path, scores: Sequence[EntryScores]) -> None:
@@ -165,8 +166,8 @@ def write_csv(path: Path, scores: Sequence[EntryScores]) -> None:
                     table.writerow([*row, *[""] * (len(CSV_COLUMNS) - len(row))])
 
 
-def _marked(entry: Entry, waiting: Collection[Entry]) -> str:
-    return f"{entry.title} {NOT_FLAT}" if entry in waiting else entry.title
+def _marked(entry: Entry, not_flat: Collection[Entry]) -> str:
+    return f"{entry.title} {NOT_FLAT}" if entry in not_flat else entry.title
 
 
 def _numbers(figure: Figure) -> list[str]:

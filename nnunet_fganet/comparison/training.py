@@ -1,7 +1,6 @@
 """Runs the trainings of a comparison one after the other, with nnU-Net's own command in a fresh process each."""
 
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -9,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_fganet.commands.running import WAITING_THREADS, run_command
+from nnunet_fganet.commands.scripts import find_script
 from nnunet_fganet.comparison.curves import kept_curves
 from nnunet_fganet.comparison.progress import RunWatcher, duration, logged_epochs, time_left
 from nnunet_fganet.comparison.runs import Run, RunFolder, State
+from nnunet_fganet.errors import InputError
 
+TRAIN = "nnUNetv2_train"
 # nnU-Net's options that go on from where a run is.
 _GOING_ON = {State.STARTED: ("--c",), State.TRAINED: ("--val",)}
 
@@ -154,7 +156,7 @@ def _epochs_left(trainings: Trainings, runs: Sequence[Run]) -> list[tuple[str, i
 def nnunet_command(trainings: Trainings, run: Run) -> list[str]:
     """nnU-Net's command that does what is left of a run."""
     return [
-        str(Path(sys.executable).with_name("nnUNetv2_train")),
+        str(find_script(TRAIN)),
         *(trainings.folder.dataset, run.configuration, str(run.fold)),
         *("-tr", run.entry.trainer, "-p", trainings.folder.plans, "-device", trainings.device, "--npz"),
         *_GOING_ON.get(trainings.state(run), ()),
@@ -174,4 +176,7 @@ def _environment(trainings: Trainings) -> dict[str, str]:
 
 
 def _curves_seconds(trainings: Trainings, run: Run) -> list[float]:
-    return kept_curves(trainings.folder.checkpoint(run), trainings.folder.curves(run)).seconds
+    try:
+        return kept_curves(trainings.folder.checkpoint(run), trainings.folder.curves(run)).seconds
+    except InputError:  # of a damaged checkpoint, which is named when the run is measured
+        return []

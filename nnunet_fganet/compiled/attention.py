@@ -1,7 +1,7 @@
 """SDA's shift, InstanceNorm and GELU on a CPU: an image is read twice, and written once what comes of it.
 
-Sums are taken part by part of an image, of differences to one of the part's own values, and the parts are put together
-(Chan et al. 1979): neither a large mean nor a far-off corner swallows small deviations.
+Sums are taken part by part of an image, of differences to the middle one of three of the part's own values, and the
+parts are put together (Chan et al. 1979): neither a large mean nor a single value far off swallows small deviations.
 """
 
 import math
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import gelu
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, narrow, widen
 from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
 from nnunet_fganet.compiled.threads import (
     arguments,
@@ -92,7 +92,7 @@ def shift_moments(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor
 def check_shift(rows: torch.Tensor, steps: torch.Tensor, *moments: torch.Tensor) -> None:
     """Refuse what the loops of shifted images would read outside of; see :func:`shift_norm_gelu`."""
     batch, height, width, channels = rows.shape
-    check_array("rows", rows, rows.dtype, batch, height, width, channels)
+    check_numbers("rows", rows, batch, height, width, channels)
     check_array("steps", steps, torch.int64, len(steps), 2)
     for each in moments:
         check_array("moments", each, torch.float32, batch, channels)
@@ -114,6 +114,12 @@ def statistics(sums: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tenso
 
 
 @compiled
+def middle_one(a: Any, b: Any, c: Any) -> Any:
+    """Median of three numbers; one of them where there is NaN among them."""
+    return max(min(a, b), min(max(a, b), c))
+
+
+@compiled
 def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, stop: int, sums: Array) -> None:
     """Add pixels ``first`` to ``last`` of a row to the sums of channels ``start`` to ``stop``.
 
@@ -126,7 +132,9 @@ def _add_channel_sums(rows: Array, row: int, first: int, last: int, start: int, 
         return
     for c in range(start, stop):
         if sums[0, c] == 0:
-            sums[1, c] = widen(rows[row, (first + last) // 2 * channels + c])
+            middle = widen(rows[row, (first + last) // 2 * channels + c])
+            ends = widen(rows[row, first * channels + c]), widen(rows[row, (last - 1) * channels + c])
+            sums[1, c] = middle_one(ends[0], middle, ends[1])
         sums[0, c] += last - first
     for c in range(start, tail, LANES):
         pivot, total, squares = load(sums, 1, c), load(sums, 2, c), load(sums, 3, c)

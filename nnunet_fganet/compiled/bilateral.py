@@ -50,7 +50,9 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor, o
     run_parts(_gate_loop(fine.dtype), batch * 2 * height, batch, height, width, channels, *addresses)
 
 
-def gate_gradients(gradient: torch.Tensor, fine: torch.Tensor, gate: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def gate_and_add_gradients(
+    gradient: torch.Tensor, fine: torch.Tensor, gate: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of :func:`gate_and_add`.
 
     Parameters
@@ -76,7 +78,7 @@ def gate_gradients(gradient: torch.Tensor, fine: torch.Tensor, gate: torch.Tenso
     check_array("gate", gate, torch.float32, *gate.shape)
     of_fine, of_gate = torch.empty_like(fine), torch.empty_like(fine)
     addresses = (each.data_ptr() for each in (gradient, fine, gate, of_fine, of_gate))
-    run_parts(_gate_gradients_loop(), batch * 2 * height, batch, height, width, channels, *addresses)
+    run_parts(_gradients_loop(), batch * 2 * height, batch, height, width, channels, *addresses)
     return of_fine, of_gate
 
 
@@ -275,7 +277,7 @@ def _gate_loop(dtype: torch.dtype) -> Any:
 
 
 @cache
-def _gate_gradients_loop() -> Any:
+def _gradients_loop() -> Any:
     """Compile the loop over the rows of all images."""
 
     @loop("float32")

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from numba import carray
 
-from nnunet_fganet.compiled.attention import statistics
+from nnunet_fganet.compiled.attention import middle_one, statistics
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.elementary import sigmoid
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
@@ -39,8 +39,8 @@ def gate(rows: torch.Tensor, attention: torch.Tensor, moments: torch.Tensor | No
     ValueError
         What is given is of another kind or shape.
     """
-    check_array("rows", rows, rows.dtype, *rows.shape)
-    check_array("attention", attention, attention.dtype, *rows.shape)
+    check_numbers("rows", rows, *rows.shape)
+    check_numbers("attention", attention, *rows.shape)
     moments = image_moments(attention) if moments is None else moments
     check_array("moments", moments, torch.float32, len(rows), 2)
     batch, size = len(rows), rows.shape[1:].numel()
@@ -56,7 +56,7 @@ def image_moments(rows: torch.Tensor) -> torch.Tensor:
 
     ``(batch, 2)`` float32; see :func:`gate`.
     """
-    check_array("rows", rows, rows.dtype, *rows.shape)
+    check_numbers("rows", rows, *rows.shape)
     batch, size = len(rows), rows.shape[1:].numel()
     portions = -(-size // _NUMBERS)
     sums = rows.new_empty(batch, portions, 4, 1, dtype=torch.float32)
@@ -116,7 +116,8 @@ def _moments_loop(dtype: torch.dtype) -> Any:
             image, first = part // portions, part % portions * _NUMBERS
             last = min(first + _NUMBERS, size)
             tail = last - (last - first) % LANES
-            pivot = widen(images[image, (first + last) // 2])
+            ends = widen(images[image, first]), widen(images[image, last - 1])
+            pivot = middle_one(ends[0], widen(images[image, (first + last) // 2]), ends[1])
             total = squares = zeros()
             for x in range(first, tail, LANES):
                 value = load(images, image, x) - pivot
@@ -169,7 +170,7 @@ def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
 
 @compiled
 def _through(gradient: Any, row: Any, opened: Any) -> Any:
-    """Gradient of what the sigmoid was taken of, a number or sixteen."""
+    """Gradient of what the sigmoid was taken of, a number or sixteen (which want names of their own, below)."""
     return gradient * row * opened * (np.float32(1) - opened)
 
 
@@ -220,7 +221,7 @@ def _gradients_loop() -> Any:
     """Compile the loop over portions of all images."""
 
     @loop("float32")
-    def gate_gradients(data: Any) -> None:
+    def gradients(data: Any) -> None:
         a = arguments(data, 10)
         batch, size, portions = a[0], a[1], a[2]
         gradient, rows = (
@@ -253,4 +254,4 @@ def _gradients_loop() -> Any:
             finish_part(data)
             part = next_part(data)
 
-    return gate_gradients
+    return gradients

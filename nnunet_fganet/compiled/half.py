@@ -12,11 +12,24 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from nnunet_fganet.compiled.threads import check_array
+
 NUMBERS = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.int16}  # what arrays of these hold
 LARGEST_FLOAT16 = 65504.0
 # Where float32 holds whole numbers only: the last byte of a number between 0 and 255 plus this is that number, rounded.
 ONLY_WHOLE = 1.5 * 2**23
 _BITS, _HALF_BITS, _BYTE = ir.IntType(32), ir.IntType(16), ir.IntType(8)
+
+
+def check_numbers(name: str, tensor: torch.Tensor, *shape: int) -> None:
+    """Refuse what a loop over arrays of any of :data:`NUMBERS` cannot read; see :func:`.threads.check_array`.
+
+    Raises
+    ------
+    ValueError
+        The tensor is of another number format or shape, or not contiguous, or not in the processor's memory.
+    """
+    check_array(name, tensor, tensor.dtype if tensor.dtype in NUMBERS else torch.float32, *shape)
 
 
 @intrinsic

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_fganet.commands.running import WAITING_THREADS, terminated_like_interrupted
+from nnunet_fganet.commands.scripts import find_script
 from nnunet_fganet.commands.watchers import EpochWatcher, FrameWatcher, keep_silent
 from nnunet_fganet.demo.picture import PicturedFrame, evenly_spaced, write_contact_sheet
 from nnunet_fganet.demo.scores import FrameScore, measure_latency, read_mask, score_frames, table_of, write_scores
@@ -149,7 +150,7 @@ def _pictured(score: FrameScore, raw: Path, predictions: Path) -> PicturedFrame:
 
 def _command(program: str, *arguments: object) -> list[str]:
     """Name a program of this Python environment with its arguments."""
-    return [str(Path(sys.executable).with_name(program)), *_words(*arguments)]
+    return [str(find_script(program)), *_words(*arguments)]
 
 
 def _words(*words: object) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from nnunet_fganet.errors import InputError
 from nnunet_fganet.evaluation.labels import DATASET_FILE, file_of_dataset
 from nnunet_fganet.evaluation.record import name_some
+from nnunet_fganet.files import is_text
 from nnunet_fganet.frames.reading import is_image
 
 SPLITS_FILE = "splits_final.json"
@@ -133,7 +134,7 @@ def _images(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if not is_image(path):
             continue
-        if not _is_text(path.name):
+        if not is_text(path.name):
             raise InputError(f"{folder} has a file whose name is no UTF-8 ({path.name!a}): rename it.")
         if path.stem in files:
             raise InputError(f"{files[path.stem]} and {path.name} are two masks of one frame: take one of them out.")
@@ -141,15 +142,6 @@ def _images(folder: Path) -> dict[str, Path]:
     if not files:
         raise InputError(f"{folder} has no images (PNG, JPEG, TIFF or BMP): name a folder of masks.")
     return files
-
-
-def _is_text(name: str) -> bool:
-    """Whether a name can be written to files and terminals; names of other encodings come from other systems."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _check_complete(wanted: Collection[str], there: Collection[str], what: str, way_out: str) -> None:

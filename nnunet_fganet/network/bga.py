@@ -7,7 +7,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_and_add_gradients, join
 from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.layout import image_rows
@@ -88,7 +88,7 @@ class _Joined(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
         fine, gate = ctx.saved_tensors
         given = image_rows(gradient)
-        of_fine, of_opened = gate_gradients(given, fine, gate)
+        of_fine, of_opened = gate_and_add_gradients(given, fine, gate)
         found = of_fine, upsampling_gradient(of_opened), upsampling_gradient(given)
         return tuple(each.permute(0, 3, 1, 2) for each in found)
 

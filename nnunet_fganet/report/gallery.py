@@ -123,8 +123,11 @@ def payload(run: RunDocument, files: FrameFiles, cases: set[str]) -> dict[str, A
         if prediction.case in cases:
             masks = files.read(prediction)
             row |= _pictures(masks)
-            own = frames.setdefault(prediction.case, _frame(masks.frame))
-            own["labels"].setdefault(prediction.wire_class, pictures.label_uri(masks.label))
+            if prediction.case not in frames:
+                frames[prediction.case] = _frame(masks.frame)
+            labels = frames[prediction.case]["labels"]
+            if prediction.wire_class not in labels:
+                labels[prediction.wire_class] = pictures.label_uri(masks.label)
             wires[prediction.case] = masks.label | masks.found | wires.get(prediction.case, False)
         rows.append(row)
     for case, wire in wires.items():

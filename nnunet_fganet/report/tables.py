@@ -8,9 +8,11 @@ from typing import Any
 from nnunet_fganet.comparators.registry import COMPARATORS
 from nnunet_fganet.comparison.progress import duration
 from nnunet_fganet.comparison.table import (
+    COST_HEADER,
     NOT_FLAT,
     PAPER_COLUMNS,
     SHAPE_COLUMNS,
+    TRAINING_HEADER,
     difference_cell,
     difference_found,
     figure_cell,
@@ -60,12 +62,12 @@ def _figures(run: RunDocument, name: str, columns: Mapping[str, str]) -> Table:
         values = [
             figure.value
             for entry, figure in zip(entries, figures, strict=True)
-            if not _is_waiting(entry) and not math.isnan(figure.value)
+            if not _is_not_flat(entry) and not math.isnan(figure.value)
         ]
         tied = len({one.text(value) for value in values}) < 2
         best = (max if one.higher_is_better else min)(values, default=math.nan)
         for entry, row, figure in zip(entries, rows, figures, strict=True):
-            is_best = not tied and not _is_waiting(entry) and one.text(figure.value) == one.text(best)
+            is_best = not tied and not _is_not_flat(entry) and one.text(figure.value) == one.text(best)
             style = "best" if is_best else ""
             row.append(Cell(figure_cell(one.key, figure), _sorted_by(figure.value), style))
     return Table(name, ["", *_headings(columns)], rows, list(range(len(entries))))
@@ -77,16 +79,16 @@ def difference_tables(run: RunDocument) -> list[Table]:
     numbered = [(number_, each) for number_, each in enumerate(entries) if each["difference"] is not None]
     if not numbered:
         return []
-    reference_is_waiting = any(each["difference"] is None and _is_waiting(each) for each in entries)
+    reference_is_not_flat = any(each["difference"] is None and _is_not_flat(each) for each in entries)
     tables = []
     for name, columns in (("The paper's metrics", PAPER_COLUMNS), ("Shape of the wire", SHAPE_COLUMNS)):
         rows = []
         for _, entry in numbered:
-            is_waiting = reference_is_waiting or _is_waiting(entry)
-            row = [Cell(_titled(entry, is_waiting))]
+            is_not_flat = reference_is_not_flat or _is_not_flat(entry)
+            row = [Cell(_titled(entry, is_not_flat))]
             for key in columns:
                 figure = as_figure(entry["difference"]["metrics"][key])
-                style = "none-found" if not difference_found(figure) else "" if is_waiting else "found"
+                style = "none-found" if not difference_found(figure) else "" if is_not_flat else "found"
                 row.append(Cell(difference_cell(key, figure), _sorted_by(figure.value), style))
             rows.append(row)
         tables.append(Table(name, ["", *_headings(columns)], rows, [number_ for number_, _ in numbered]))
@@ -114,8 +116,7 @@ def cost_table(run: RunDocument) -> Table | None:
                 ]
             )
             entries.append(index)
-    header = ["", "parameters, M", "GMAC", "the paper's count, G", "ms a frame", "computed in"]
-    return Table("Cost of a frame", header, rows, entries) if rows else None
+    return Table("Cost of a frame", COST_HEADER, rows, entries) if rows else None
 
 
 def _entry_of_network(entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
@@ -149,8 +150,7 @@ def training_table(run: RunDocument) -> Table:
                 ]
             )
             entries.append(index)
-    header = ["", "fold", "seed", "epochs", "time", "loss at the end", "fall in the last fifth, %", "loss curve"]
-    return Table("Trainings", header, rows, entries)
+    return Table("Trainings", TRAINING_HEADER, rows, entries)
 
 
 def paper_table(run: RunDocument) -> Table | None:
@@ -184,14 +184,14 @@ def provenance(run: RunDocument) -> list[tuple[str, str]]:
 
 def _marked(entry: Mapping[str, Any]) -> str:
     """Title of a row; marked as in the terminal's tables where a training's loss had not become flat."""
-    return _titled(entry, _is_waiting(entry))
+    return _titled(entry, _is_not_flat(entry))
 
 
-def _titled(entry: Mapping[str, Any], is_waiting: bool) -> str:
-    return f"{entry['title']} {NOT_FLAT}" if is_waiting else entry["title"]
+def _titled(entry: Mapping[str, Any], is_not_flat: bool) -> str:
+    return f"{entry['title']} {NOT_FLAT}" if is_not_flat else entry["title"]
 
 
-def _is_waiting(entry: Mapping[str, Any]) -> bool:
+def _is_not_flat(entry: Mapping[str, Any]) -> bool:
     return any(not run["flatness"]["is_flat"] for run in entry["runs"])
 
 

@@ -16,6 +16,7 @@ from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.planning.models import settings_of_prediction
 from nnunet_fganet.training.settings import TrainingSettings
 
+DEVICE = torch.device("cuda")  # as in the signature of nnU-Net's trainer
 _BESIDE_THE_FOLDS = ("plans.json", "dataset.json")  # nnU-Net keeps them once for all folds
 
 
@@ -32,7 +33,7 @@ class BudgetTrainer(nnUNetTrainer):
         configuration: str,
         fold: int,
         dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+        device: torch.device = DEVICE,
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.settings = TrainingSettings.from_configuration(self.configuration_manager.configuration)

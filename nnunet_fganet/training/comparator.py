@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from nnunet_fganet.loss.fganet_loss import FGANetLoss
 from nnunet_fganet.precision import compute_dtypes
-from nnunet_fganet.training.budget_trainer import BudgetTrainer
+from nnunet_fganet.training.budget_trainer import DEVICE, BudgetTrainer
 
 
 class nnUNetTrainerComparator(BudgetTrainer):
@@ -35,7 +35,7 @@ class nnUNetTrainerComparator(BudgetTrainer):
         configuration: str,
         fold: int,
         dataset_json: dict[str, Any],
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+        device: torch.device = DEVICE,
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = "strides" in self.configuration_manager.network_arch_init_kwargs

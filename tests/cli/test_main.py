@@ -1,6 +1,7 @@
 """What the command line does with errors that are nobody's input."""
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -61,3 +62,21 @@ def test_an_error_that_names_no_file_is_one_sentence(tmp_path: Path) -> None:
     assert answer.returncode == 2
     assert answer.stderr.splitlines()[-1] == "fganet: File too large."
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize("arguments", [["report", "caf\udce9"], ["compare", "501", "--out", "caf\udce9"]])
+def test_names_that_are_no_text_are_refused_before_the_work(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What Python makes of bytes that are no UTF-8."""
+    assert main(arguments) == 2
+    said = "fganet: 'caf\\udce9' is no text in this system's encoding: rename it, or name another.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_characters_that_a_terminal_lacks_end_no_command(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nnunet_fganet.cli.main", "report", str(tmp_path / "m\u2193")]
+    answer = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    assert answer.returncode == 2
+    assert b"m\\u2193" in answer.stderr
+    assert b"Traceback" not in answer.stderr

@@ -144,7 +144,7 @@ def test_written_plans_are_whole_and_have_their_own_name(plans_file):
     assert sorted(path.name for path in target.parent.iterdir()) == ["Comparison.json", "nnUNetFGANetPlans.json"]
 
 
-def test_written_again_comparators_add_up_and_differences_need_force(plans_file):
+def test_written_again_comparators_add_up_and_differences_are_refused(plans_file):
     target = plans_file.with_name("Comparison.json")
     write_comparator_plans(plans_file, target, comparator_configurations(PLANS, REGION, ["unet"]))
     first = target.stat().st_mtime_ns
@@ -153,7 +153,7 @@ def test_written_again_comparators_add_up_and_differences_need_force(plans_file)
     write_comparator_plans(plans_file, target, comparator_configurations(PLANS, REGION, ["unet"], "fganet"))
     assert {"2d_unet", "2d_unet_fganet_loss"} <= set(json.loads(target.read_text())["configurations"])
     wider = comparator_configurations(PLANS, REGION, ["unet"], width_scale=0.5)
-    with pytest.raises(InputError, match=r"2d_unet.*--force"):
+    before = target.read_text()
+    with pytest.raises(InputError, match=r"other plans for 2d_unet: name another file"):
         write_comparator_plans(plans_file, target, wider)
-    write_comparator_plans(plans_file, target, wider, force=True)
-    assert json.loads(target.read_text())["configurations"]["2d_unet"] == wider["2d_unet"]
+    assert target.read_text() == before

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_fganet.comparison.curves import flatness, kept_curves
+from nnunet_fganet.errors import InputError
 
 
 def decay(time_constants: float, epochs: int = 100, scale: float = 1.0, offset: float = 0.0) -> np.ndarray:
@@ -106,3 +107,13 @@ def test_curves_that_were_cut_off_are_read_again(tmp_path: Path) -> None:
     write_checkpoint(checkpoint, [2, 1])
     kept.write_text('{"train_loss": [2')
     assert kept_curves(checkpoint, kept).train_loss == [2, 1]
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 100, -100])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, kept_bytes: int) -> None:
+    checkpoint = tmp_path / "checkpoint_final.pth"
+    write_checkpoint(checkpoint, [2, 1])
+    checkpoint.write_bytes(checkpoint.read_bytes()[:kept_bytes])
+    with pytest.raises(InputError, match=f"{checkpoint} cannot be read: it is damaged"):
+        kept_curves(checkpoint, tmp_path / "run.json")
+    assert not (tmp_path / "run.json").exists()

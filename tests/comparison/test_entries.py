@@ -1,5 +1,6 @@
 """Rows of the two tables, and the plans that train them."""
 
+import copy
 import json
 
 import pytest
@@ -71,6 +72,15 @@ def test_without_a_budget_that_of_the_plans_holds():
     assert budget_of(with_budget(PLANS, None, None)) == {"epochs": 3, "iterations": 2, "validation_iterations": 50}
     assert budget_of(with_budget(PLANS, None, 3))["validation_iterations"] == 1
     assert PLANS["configurations"]["2d"]["fganet"]["epochs"] == 3  # what is given is not changed
+
+
+def test_settings_that_are_null_are_the_defaults():
+    plans = copy.deepcopy(PLANS)
+    plans["configurations"]["2d"]["fganet"] = None
+    configurations = configurations_of(compared_entries(["fganet", "unet"]), plans, REGION, (0,))
+    assert configurations["2d_seed0"]["fganet"] == {"seed": 0}
+    assert budget_of(with_budget(plans, 7, None))["epochs"] == 7
+    assert plans["configurations"]["2d"]["fganet"] is None
 
 
 def test_the_ablation_takes_away_one_part_after_the_other():

@@ -79,8 +79,9 @@ def test_another_precision_says_how_to_go_on(tmp_path: Path, before: str, now: s
         check_record(tmp_path, TERMS | {"precision": now}, tmp_path / OWN_PLANS, force=False)
 
 
-def test_a_damaged_record_is_named(tmp_path: Path) -> None:
-    (tmp_path / "comparison.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_record_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "comparison.json").write_text(content)
     with pytest.raises(InputError, match=r"comparison\.json is damaged"):
         check_record(tmp_path, TERMS, tmp_path / OWN_PLANS, force=False)
 
@@ -171,12 +172,13 @@ def test_plans_are_written_once_and_a_changed_base_is_noticed(tmp_path: Path) ->
     written = target.read_text()
     assert json.loads(written)["plans_name"] == "base_trial"
     assert set(json.loads(written)["configurations"]) == {"2d", "2d_stock", "2d_seed0", "2d_unet_seed0"}
+    trained = checkpoint(root)
     keep_plans(base, target, configurations, root, force=False)
     assert target.read_text() == written
     longer = configurations_of(compared_entries(["fganet"]), with_budget(PLANS, 9, None), REGION, (0,))
     with pytest.raises(InputError, match="the data set was planned anew since"):
         keep_plans(base, target, longer, root, force=False)
-    trained = checkpoint(root)
+    assert trained.exists()
     keep_plans(base, target, longer, root, force=True)
     assert not trained.exists()
     assert json.loads(target.read_text())["configurations"]["2d_seed0"]["fganet"]["epochs"] == 9
@@ -251,6 +253,26 @@ def test_what_was_not_chosen_with_force_can_be_chosen_later(tmp_path: Path, firs
     assert trained.exists()
     configurations = json.loads(plans.read_text())["configurations"]
     assert {configurations[name]["fganet"]["epochs"] for name in ("2d_seed0", "2d_unet_seed0")} == {10}
+
+
+def test_plans_of_a_folder_that_was_removed_are_replaced(tmp_path: Path) -> None:
+    base, root = tmp_path / "base.json", tmp_path / "run"
+    base.write_text(json.dumps(PLANS))
+    made(root, base, 5)
+    shutil.rmtree(root)
+    plans = made(root, base, 6)
+    assert json.loads(plans.read_text())["configurations"]["2d_seed0"]["fganet"]["epochs"] == 6
+
+
+def test_force_removes_the_page_and_the_plans_of_the_trainings_that_it_removes(tmp_path: Path) -> None:
+    base, other, root = tmp_path / "base.json", tmp_path / "other.json", tmp_path / "run"
+    for file in (base, other):
+        file.write_text(json.dumps(PLANS))
+    earlier = made(root, base, 5)
+    (root / "report.html").touch()
+    now = made(root, other, 5, force=True)
+    assert now != earlier
+    assert (now.exists(), earlier.exists(), (root / "report.html").exists()) == (True, False, False)
 
 
 def test_too_little_disk_is_said_before_the_training(tmp_path: Path) -> None:

@@ -90,10 +90,13 @@ def test_gradients_of_what_does_not_fit_are_refused():
 def test_gradients_of_the_gate_are_those_of_torch_in_double_precision(seed, shape):
     torch.manual_seed(seed)
     rows, attention, gradient = torch.randn(shape), 2 * torch.randn(shape) + 5, torch.randn(shape)
-    found = gate_gradients(gradient, rows, attention, image_moments(attention))
+    moments = image_moments(attention)
+    found = gate_gradients(gradient, rows, attention, moments)
     expected = expected_gate_gradients(gradient, rows, attention)
+    # Of few numbers an image may have hardly any deviation, which the gradient is divided by.
+    bounds = {"rtol": 1e-4, "atol": 1e-5 * max(1.0, float(moments[:, 1].max()))}
     for each, of_torch in zip(found, expected, strict=True):
-        torch.testing.assert_close(each.double(), of_torch, **tolerance(torch.float32))
+        torch.testing.assert_close(each.double(), of_torch, **bounds)
 
 
 def expected_gate_gradients(gradient, rows, attention):
@@ -146,6 +149,33 @@ def test_a_far_off_pixel_does_not_swallow_small_deviations(height, width):
     attention[0, 0, 0, 0] = 50
     expected = functional.layer_norm(attention.double(), attention.shape[1:]).sigmoid()
     torch.testing.assert_close(gate(torch.ones_like(attention), attention).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("place", [0, 2**13, 2**14 - 1], ids=["first", "middle", "last"])
+def test_a_far_off_number_of_a_part_does_not_swallow_the_others(place):
+    attention = 0.01 * torch.randn(1, 16, 16, 64, generator=torch.Generator().manual_seed(0))
+    attention.view(-1)[place] = 100.1
+    expected = functional.layer_norm(attention.double(), attention.shape[1:]).sigmoid()
+    torch.testing.assert_close(gate(torch.ones_like(attention), attention).double(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("column", [0, 128, 255], ids=["first", "middle", "last"])
+def test_a_far_off_pixel_of_a_row_does_not_swallow_the_others(column):
+    rows = 0.01 * torch.randn(1, 256, 256, 8, generator=torch.Generator().manual_seed(0))
+    rows[0, 80, column] = 100.1
+    _, scale = shift_moments(rows, torch.zeros(1, 2, dtype=torch.int64))
+    expected = (rows.double().var((1, 2), correction=0) + 1e-5).rsqrt()
+    torch.testing.assert_close(scale.double(), expected, rtol=1e-5, atol=0)
+
+
+def test_numbers_of_other_formats_are_refused():
+    rows = torch.rand(1, 2, 3, 8, dtype=torch.float64)
+    with pytest.raises(ValueError, match="rows must be contiguous"):
+        gate(rows, rows.float())
+    with pytest.raises(ValueError, match="attention must be contiguous"):
+        gate(rows.float(), rows)
+    with pytest.raises(ValueError, match="rows must be contiguous"):
+        shift_norm_gelu(rows, STEPS)
 
 
 def test_images_that_the_shift_moves_out_are_zeros():

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_fganet.compiled.bilateral import gate_and_add, gate_gradients, join
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_and_add_gradients, join
 from nnunet_fganet.compiled.operators import gate_and_add_rows, joined_rows
 from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.bga import upsample2
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_torchs_own_operations_in_double_precision(seed, 
     exact, upsampled = fine.double().requires_grad_(), upsample2(gate.double()).requires_grad_()
     gradient = torch.randn(fine.shape)
     expected = torch.autograd.grad(exact * upsampled.sigmoid(), (exact, upsampled), gradient.double())
-    found = gate_gradients(rows_of(gradient), rows_of(fine), rows_of(gate))
+    found = gate_and_add_gradients(rows_of(gradient), rows_of(fine), rows_of(gate))
     for ours, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours.double(), rows_of(theirs), rtol=1e-5, atol=1e-5)
 
@@ -135,7 +135,7 @@ def test_what_the_loop_would_write_outside_is_refused(change, message):
 def test_gradients_of_what_does_not_fit_are_refused(name):
     given = {"gradient": torch.rand(1, 4, 6, 3), "fine": torch.rand(1, 4, 6, 3), "gate": torch.rand(1, 2, 3, 3)}
     with pytest.raises(ValueError, match=f"{name} must be contiguous torch.float32"):
-        gate_gradients(**(given | {name: given[name].double()}))
+        gate_and_add_gradients(**(given | {name: given[name].double()}))
 
 
 def test_images_that_do_not_fit_are_not_joined():

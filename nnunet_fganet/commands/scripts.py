@@ -4,6 +4,8 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from nnunet_fganet.errors import InputError
+
 _LONGEST_LINE = 4096
 
 
@@ -12,6 +14,21 @@ def script_folders() -> list[Path]:
     user = sysconfig.get_preferred_scheme("user")
     places = [sysconfig.get_path("scripts"), sysconfig.get_path("scripts", scheme=user)]
     return [folder.resolve() for folder in (Path(sys.executable).parent, *map(Path, places))]
+
+
+def find_script(name: str) -> Path:
+    """Find a command that pip installed for this Python.
+
+    Raises
+    ------
+    InputError
+        There is none of that name.
+    """
+    for folder in script_folders():
+        script = folder / name
+        if script.is_file():
+            return script
+    raise InputError(f"{name} is not among the commands of {sys.executable}: install it there (see fganet doctor).")
 
 
 def interpreter_of(script: Path) -> Path | None:

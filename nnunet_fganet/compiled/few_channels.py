@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numba import carray
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import inlined, loop
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, lane_sum, leaky_relu, load, store, zeros
+from nnunet_fganet.compiled.half import NUMBERS, widen
+from nnunet_fganet.compiled.lanes import LANES, lane_sum, leaky_relu, load, store, store_first, zeros
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -25,7 +26,8 @@ from nnunet_fganet.compiled.threads import (
     run_parts,
 )
 
-MOST = 8  # channels that are few
+# Channels that are few, in and out: with more our convolutions of integers are faster.
+MOST_IN, MOST_OUT = 1, 2
 _USUAL = 3  # rows and columns of a kernel, of one channel
 _PIXELS = 512  # of a part
 Array = NDArray[Any]
@@ -66,6 +68,7 @@ def conv2d_from_few(
     check_array("weight", weight, torch.float32, kernel, kernel, channels, out_channels)
     check_array("bias", bias, torch.float32, out_channels)
     out = rows.new_empty(batch, height, width, out_channels, dtype=dtype)
+    weight, bias = (functional.pad(each, (0, -out_channels % LANES)) for each in (weight, bias))  # whole vectors
     addresses = (each.data_ptr() for each in (rows, weight, bias, out))
     given = (batch, height, width, channels, out_channels, kernel, *addresses, float(slope))
     run_parts(_from_few_loop(dtype), batch * height, *given)
@@ -95,16 +98,16 @@ def product_to_few(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor)
 
 
 @inlined
-def _from_few(line: Array, j: int, weight: Array, kernel: int, bias: Array, slope: Any, out: Array, row: int) -> None:
+def _from_few(
+    line: Array, j: int, weight: Array, kernel: int, bias: Array, slope: Any, out: Array, row: int, out_channels: int
+) -> None:
     """Outputs of one pixel; ``line`` ``(k, numbers of a row)``: the rows around it, with zeros around them.
 
-    ``weight`` ``(k * k * in_channels, out_channels)``; ``out`` ``(rows, width * out_channels)``.
+    ``weight`` ``(k * k * in_channels, whole vectors of out_channels)``; ``out`` ``(rows, width * out_channels)``.
     """
-    out_channels = bias.shape[1]
     reach = len(weight) // kernel  # numbers of a row that a pixel reads
     start = j * (reach // kernel)
-    tail = out_channels - out_channels % LANES
-    for c in range(0, tail, LANES):
+    for c in range(0, bias.shape[1], LANES):
         total = load(bias, 0, c)
         if kernel == reach == _USUAL:  # the same as below, in loops that LLVM knows the length of
             for y in range(_USUAL):
@@ -114,14 +117,10 @@ def _from_few(line: Array, j: int, weight: Array, kernel: int, bias: Array, slop
             for y in range(kernel):
                 for x in range(reach):
                     total = total + line[y, start + x] * load(weight, y * reach + x, c)
-        store(out, row, j * out_channels + c, leaky_relu(total, slope))
-    for c in range(tail, out_channels):
-        number = bias[0, c]
-        for y in range(kernel):
-            for x in range(reach):
-                number += line[y, start + x] * weight[y * reach + x, c]
-        x = j * out_channels + c
-        out[row, x] = narrow(number if number > 0 else slope * number, out[row, x])
+        if c + LANES <= out_channels:
+            store(out, row, j * out_channels + c, leaky_relu(total, slope))
+        else:
+            store_first(out, row, j * out_channels + c, leaky_relu(total, slope), out_channels - c)
 
 
 @cache
@@ -134,8 +133,9 @@ def _from_few_loop(dtype: torch.dtype) -> Any:
         a = arguments(data, 11)
         batch, height, width, channels, out_channels, kernel = a[0], a[1], a[2], a[3], a[4], a[5]
         images = carray(pointer(a[6]), (batch * height, width * channels), _F)
-        weight = carray(pointer(a[7]), (kernel * kernel * channels, out_channels), _F)
-        bias = carray(pointer(a[8]), (1, out_channels), _F)
+        whole = -(-out_channels // LANES) * LANES
+        weight = carray(pointer(a[7]), (kernel * kernel * channels, whole), _F)
+        bias = carray(pointer(a[8]), (1, whole), _F)
         out = carray(pointer(a[9]), (batch * height, width * out_channels), numbers)
         slope = _F(float_arguments(data, 11)[10])
         half = kernel // 2
@@ -149,7 +149,7 @@ def _from_few_loop(dtype: torch.dtype) -> Any:
                 else:
                     line[y] = 0
             for j in range(width):
-                _from_few(line, j, weight, kernel, bias, slope, out, part)
+                _from_few(line, j, weight, kernel, bias, slope, out, part, out_channels)
             finish_part(data)
             part = next_part(data)
 

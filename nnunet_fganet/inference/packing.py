@@ -10,7 +10,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nnunet_fganet.compiled.bfloat16_conv import bfloat16_weight
-from nnunet_fganet.compiled.few_channels import MOST
+from nnunet_fganet.compiled.few_channels import MOST_IN, MOST_OUT
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.half import LARGEST_FLOAT16
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
@@ -160,8 +160,7 @@ class FixedPointConv2d(nn.Module):
     activation
         See :class:`PackedConv2d`.
     dtype
-        Of the output: float32 or float16. The input is rounded to float16, if it is not in it: a frame of many
-        channels.
+        Of the output: float32 or float16.
     """
 
     def __init__(self, conv: nn.Conv2d, activation: str, dtype: torch.dtype) -> None:
@@ -174,9 +173,11 @@ class FixedPointConv2d(nn.Module):
         """``(batch, in_channels, height, width)`` to the convolution's output, activated.
 
         With ``others`` the image is what they make with ``x``, see
-        :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`.
+        :func:`nnunet_fganet.compiled.fixed_point.fixed_point_conv2d`. A frame of several channels is taken in float32
+        as it is; all else is rounded to float16, if it is not in it.
         """
-        rows, *others_rows = (image_rows(_in_float16(each)) for each in (x, *others))
+        is_frame = x.dtype == torch.float32 and not others
+        rows, *others_rows = (image_rows(x if is_frame else _in_float16(each)) for each in (x, *others))
         given = (rows, self.weight, self.scale, self.bias, self.stride, self.slope, self.dtype)
         return image(fixed_point_conv2d_rows(*given, others_rows))
 
@@ -232,8 +233,7 @@ class FewChannelsConv2d(nn.Module):
     Parameters
     ----------
     conv
-        With a stride of 1 and at most :data:`nnunet_fganet.compiled.few_channels.MOST` channels in, or a 1 x 1
-        convolution with as few channels out; its weights are copied.
+        With a stride of 1 and few channels in, or a 1 x 1 convolution with few channels out; its weights are copied.
     activation
         See :class:`PackedConv2d`; of a 1 x 1 convolution none.
     dtype
@@ -264,8 +264,8 @@ def _pack_in_float16(conv: nn.Conv2d, activation: str) -> nn.Module:
     if not _is_plain(conv):
         raise ValueError(f"no loop computes {conv} in float16")
     if conv.groups == 1:
-        is_end = conv.out_channels <= MOST and activation == "none" if size == 1 else conv.in_channels <= MOST
-        few = stride == 1 and is_end
+        makes_few = size == 1 and activation == "none" and conv.out_channels <= MOST_OUT
+        few = stride == 1 and (makes_few or (size > 1 and conv.in_channels <= MOST_IN))
         return (FewChannelsConv2d if few else FixedPointConv2d)(conv, activation, torch.float16)
     if conv.groups == conv.in_channels == conv.out_channels and stride == 1 and activation == "none":
         return DepthwiseConv2d(conv)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from nnunet_fganet.compiled import operators
@@ -192,3 +193,15 @@ def test_packing_leaves_the_layers_as_they_were():
 def test_convolutions_that_no_loop_computes_are_refused(conv):
     with pytest.raises(ValueError, match="no loop computes Conv2d"):
         pack_convolution(conv, "none", torch.float16)
+
+
+@pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
+def test_a_frame_of_several_channels_is_not_rounded_to_float16():
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 8, 3, padding=1)
+    frame = 1000 + torch.rand(1, 3, 20, 30)  # in float16 neighbours of these are 0.5 apart
+    with torch.no_grad():
+        expected = conv(frame)
+        found = FixedPointConv2d(conv, "none", torch.float32)(frame)
+        rounded = FixedPointConv2d(conv, "none", torch.float32)(frame.half())
+    assert (found - expected).abs().max() < 0.2 * (rounded - expected).abs().max()

@@ -34,10 +34,10 @@ VARIANTS = {
 }
 
 
-def network(**arguments):
+def network(channels=2, classes=3, **arguments):
     """A network with weights and statistics as after training: nothing is zero or one."""
     torch.manual_seed(0)
-    built = FGANet(2, 3, **{"features_per_stage": WIDTHS, **arguments})
+    built = FGANet(channels, classes, **{"features_per_stage": WIDTHS, **arguments})
     built.apply(built.initialize)
     for module in built.modules():
         if isinstance(module, SDA):
@@ -120,16 +120,18 @@ def test_compiled_networks_compute_the_same(monkeypatch, dtype):
 
 
 @pytest.mark.skipif(not has_matrix_units(), reason="needs matrix units for 8-bit integers (AMX)")
-def test_with_matrix_units_fine_stages_are_in_float16(monkeypatch):
+@pytest.mark.parametrize(("channels", "classes", "ends"), [(1, 1, FewChannelsConv2d), (2, 3, FixedPointConv2d)])
+def test_with_matrix_units_fine_stages_are_in_float16(monkeypatch, channels, classes, ends):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    prepared = optimize_for_inference(network(features_per_stage=(16, 16, 24, 32, 32)), torch.bfloat16).network
+    reference = network(channels, classes, features_per_stage=(16, 16, 24, 32, 32))
+    prepared = optimize_for_inference(reference, torch.bfloat16).network
     kinds = [
         {type(layer) for layer in stage.modules() if isinstance(layer, CONVOLUTIONS)}
         for stage in [*prepared.encoder.stages, *prepared.decoder.stages, prepared.decoder.seg_layers]
     ]
-    assert kinds[:3] == [{FewChannelsConv2d, FixedPointConv2d}, {FixedPointConv2d}, {FixedPointConv2d}]
+    assert kinds[:3] == [{ends, FixedPointConv2d}, {FixedPointConv2d}, {FixedPointConv2d}]
     assert kinds[3:7] == 4 * [{PackedConv2d}]
-    assert kinds[7:] == [*2 * [{FixedPointConv2d}], {FewChannelsConv2d}]
+    assert kinds[7:] == [*2 * [{FixedPointConv2d}], {ends}]
     assert prepared.encoder.stages[3][-1][0].weight.dtype == torch.bfloat16
 
 

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
+from nnunet_fganet.compiled.first_lanes import store_first
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
 from nnunet_fganet.compiled.image_parts import place_of_part, run_start, size_of_part
-from nnunet_fganet.compiled.lanes import COPIED_AT_ONCE, LANES, copy_many, leaky_relu, load, store, store_first
+from nnunet_fganet.compiled.lanes import COPIED_AT_ONCE, LANES, copy_many, leaky_relu, load, store
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     ROW_BYTES,

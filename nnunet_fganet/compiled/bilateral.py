@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import sigmoid
-from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
+from nnunet_fganet.compiled.first_lanes import load_first, store_first
+from nnunet_fganet.compiled.half import NUMBERS, widen
 from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
@@ -136,6 +137,12 @@ def _mixed(rows: Array, row: int, low: int, high: int, weight: Any) -> Any:
     return first + weight * (load(rows, row, high) - first)
 
 
+@compiled
+def _mixed_first(rows: Array, row: int, low: int, high: int, weight: Any, count: int) -> Any:
+    first = load_first(rows, row, low, count)
+    return first + weight * (load_first(rows, row, high, count) - first)
+
+
 @inlined
 def _gate_pixel(
     fine: Array, i: int, x: int, rows: Array, low: int, high: int, weight: Any, channels: int,
@@ -149,11 +156,11 @@ def _gate_pixel(
     for c in range(0, vectors, LANES):
         opened = sigmoid(_mixed(rows, 0, low + c, high + c, weight))
         store(out, k, y + c, load(fine, i, x + c) * opened + _mixed(rows, 1, low + c, high + c, weight))
-    for c in range(vectors, channels):
-        gate, coarse = rows[0, low + c], rows[1, low + c]
-        opened = sigmoid(gate + weight * (rows[0, high + c] - gate))
-        value = widen(fine[i, x + c]) * opened + (coarse + weight * (rows[1, high + c] - coarse))
-        out[k, y + c] = narrow(value, out[k, y + c])
+    if vectors < channels:
+        count = channels - vectors
+        opened = sigmoid(_mixed_first(rows, 0, low + vectors, high + vectors, weight, count))
+        coarse = _mixed_first(rows, 1, low + vectors, high + vectors, weight, count)
+        store_first(out, k, y + vectors, load_first(fine, i, x + vectors, count) * opened + coarse, count)
 
 
 @compiled
@@ -177,10 +184,12 @@ def _gate_pixel_gradients(
         through = load(gradient, i, x + c) * opened
         store(of_fine, i, x + c, through)
         store(of_gate, i, x + c, through * load(fine, i, x + c) * (_F(1) - opened))
-    for c in range(vectors, channels):
-        opened = sigmoid(rows[0, low + c] + weight * (rows[0, high + c] - rows[0, low + c]))
-        of_fine[i, x + c] = gradient[i, x + c] * opened
-        of_gate[i, x + c] = of_fine[i, x + c] * fine[i, x + c] * (_F(1) - opened)
+    if vectors < channels:
+        count, y = channels - vectors, x + vectors
+        opened = sigmoid(_mixed_first(rows, 0, low + vectors, high + vectors, weight, count))
+        through = load_first(gradient, i, y, count) * opened
+        store_first(of_fine, i, y, through, count)
+        store_first(of_gate, i, y, through * load_first(fine, i, y, count) * (_F(1) - opened), count)
 
 
 @compiled
@@ -188,9 +197,9 @@ def _upsample_pixel(rows: Array, low: int, high: int, weight: Any, out: Array, i
     vectors = channels // LANES * LANES
     for c in range(0, vectors, LANES):
         store(out, i, x + c, _mixed(rows, 0, low + c, high + c, weight))
-    for c in range(vectors, channels):
-        first = rows[0, low + c]
-        out[i, x + c] = narrow(first + weight * (rows[0, high + c] - first), out[i, x + c])
+    if vectors < channels:
+        count = channels - vectors
+        store_first(out, i, x + vectors, _mixed_first(rows, 0, low + vectors, high + vectors, weight, count), count)
 
 
 @compiled

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import inlined, loop
+from nnunet_fganet.compiled.first_lanes import store_first
 from nnunet_fganet.compiled.half import NUMBERS, widen
-from nnunet_fganet.compiled.lanes import LANES, lane_sum, leaky_relu, load, store, store_first, zeros
+from nnunet_fganet.compiled.lanes import LANES, lane_sum, leaky_relu, load, store, zeros
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,

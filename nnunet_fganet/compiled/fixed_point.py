@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_row, join_row
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
+from nnunet_fganet.compiled.first_lanes import store_first
 from nnunet_fganet.compiled.half import NUMBERS
 from nnunet_fganet.compiled.image_parts import place_of_part, run_start, size_of_part
 from nnunet_fganet.compiled.integers import (
@@ -27,7 +28,7 @@ from nnunet_fganet.compiled.integers import (
     largest_magnitude,
     write_integers,
 )
-from nnunet_fganet.compiled.lanes import leaky_relu, load, load_integers, store_first
+from nnunet_fganet.compiled.lanes import leaky_relu, load, load_integers
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     PANEL,

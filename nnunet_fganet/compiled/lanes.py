@@ -33,9 +33,9 @@ _BFLOAT16_ROWS, FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uin
 _INTEGER_ROWS, BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
 _HALVES, _WHOLE = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(ir.IntType(8), LANES)
 # Sixteen numbers in memory, and bytes of one.
-_ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
-_WRITTEN = {**_ARRAYS, types.Array(types.uint8, 2, "C"): (_WHOLE, 1)}
-_NAMES = {"float": "f32", "half": "f16", "i16": "i16"}  # of numbers, in those of LLVM's functions
+ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
+_WRITTEN = {**ARRAYS, types.Array(types.uint8, 2, "C"): (_WHOLE, 1)}
+NAMES = {"float": "f32", "half": "f16", "i16": "i16"}  # of numbers, in those of LLVM's functions
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
 
 
@@ -46,7 +46,7 @@ class Lanes(types.Type):
         super().__init__(name="float32x16")
 
 
-_LANES = Lanes()
+LANES_TYPE = Lanes()
 
 
 @register_model(Lanes)
@@ -65,7 +65,7 @@ def load_integers(typing_context: Any, array: Any, row: Any, column: Any) -> tup
         numbers = builder.load(_address(context, builder, array, values, _BITS), align=4)
         return builder.sitofp(numbers, VECTOR)
 
-    return _LANES(array, types.intp, types.intp), generate
+    return LANES_TYPE(array, types.intp, types.intp), generate
 
 
 class _BFloat(ir.Type):
@@ -84,15 +84,15 @@ class _BFloat(ir.Type):
 @intrinsic
 def load(typing_context: Any, array: Any, row: Any, column: Any) -> tuple[Any, Any] | None:
     """Read sixteen numbers in a row of a contiguous array of two dimensions, from ``column`` on."""
-    if array not in _ARRAYS:
+    if array not in ARRAYS:
         return None  # Numba says that it has no such function
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        vector, size = _ARRAYS[array]
+        vector, size = ARRAYS[array]
         numbers = builder.load(_address(context, builder, array, values, vector), align=size)
-        return _widened(builder, numbers)
+        return widened(builder, numbers)
 
-    return _LANES(array, types.intp, types.intp), generate
+    return LANES_TYPE(array, types.intp, types.intp), generate
 
 
 @intrinsic
@@ -104,10 +104,10 @@ def store(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any) ->
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         *place, lanes = values
         vector, size = _WRITTEN[array]
-        builder.store(_narrowed(builder, lanes, vector), _address(context, builder, array, place, vector), align=size)
+        builder.store(narrowed(builder, lanes, vector), _address(context, builder, array, place, vector), align=size)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, _LANES), generate
+    return types.void(array, types.intp, types.intp, LANES_TYPE), generate
 
 
 def _copying(count: int) -> Callable[..., tuple[Any, Any] | None]:
@@ -116,11 +116,11 @@ def _copying(count: int) -> Callable[..., tuple[Any, Any] | None]:
     def intrinsic_of(
         typing_context: Any, rows: Any, row: Any, column: Any, out: Any, out_row: Any, out_column: Any
     ) -> tuple[Any, Any] | None:
-        if rows not in _ARRAYS or out != rows:
+        if rows not in ARRAYS or out != rows:
             return None
 
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-            numbers, size = _ARRAYS[rows]
+            numbers, size = ARRAYS[rows]
             vector = ir.VectorType(numbers.element, count).as_pointer()
             source, target = (
                 builder.bitcast(address(context, builder, array, row, column, count, rows), vector)
@@ -137,29 +137,8 @@ def _copying(count: int) -> Callable[..., tuple[Any, Any] | None]:
 copy, copy_many = intrinsic(_copying(COPIED)), intrinsic(_copying(COPIED_AT_ONCE))
 
 
-@intrinsic
-def store_first(typing_context: Any, array: Any, row: Any, column: Any, lanes: Any, count: Any) -> Any:
-    """Write the first ``count`` of sixteen numbers, at least one, into a row of such an array, from ``column`` on."""
-    if array not in _ARRAYS:
-        return None
-
-    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        rows, row, column, lanes, count = values
-        vector, size = _ARRAYS[array]
-        address(context, builder, rows, row, builder.add(column, builder.sub(count, count.type(1))), 1, array)
-        place = builder.bitcast(address(context, builder, rows, row, column, 1, array), vector.as_pointer())
-        numbers = ir.Constant(ir.VectorType(count.type, LANES), list(range(LANES)))
-        mask = builder.icmp_signed("<", numbers, broadcast(builder, count))
-        given = _narrowed(builder, lanes, vector), place, _INDEX(size), mask
-        kind = ir.FunctionType(ir.VoidType(), [each.type for each in given])
-        name = f"llvm.masked.store.v{LANES}{_NAMES[str(vector.element)]}.p0"
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), given)
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp, types.intp, _LANES, types.intp), generate
-
-
-def _widened(builder: Any, numbers: Any) -> Any:
+def widened(builder: Any, numbers: Any) -> Any:
+    """Numbers of an array as float32."""
     if numbers.type == VECTOR:
         return numbers
     if numbers.type == _HALVES:
@@ -167,7 +146,7 @@ def _widened(builder: Any, numbers: Any) -> Any:
     return builder.bitcast(builder.shl(builder.zext(numbers, _BITS), _constant(_BITS, 16)), VECTOR)
 
 
-def _narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
+def narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
     """Round to nearest, ties to even; see :func:`.half.narrow`."""
     if vector == VECTOR:
         return lanes
@@ -196,7 +175,7 @@ def zeros(typing_context: Any) -> tuple[Any, Any]:
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         return ir.Constant(VECTOR, None)
 
-    return _LANES(), generate
+    return LANES_TYPE(), generate
 
 
 @intrinsic
@@ -208,7 +187,7 @@ def leaky_relu(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
         is_above = builder.fcmp_ordered(">", numbers, ir.Constant(VECTOR, None))
         return builder.select(is_above, numbers, builder.fmul(numbers, broadcast(builder, slope)))
 
-    return _LANES(_LANES, types.float32), generate
+    return LANES_TYPE(LANES_TYPE, types.float32), generate
 
 
 @intrinsic
@@ -220,7 +199,7 @@ def leaky_slope(typing_context: Any, lanes: Any, slope: Any) -> tuple[Any, Any]:
         is_above = builder.fcmp_ordered(">", numbers, ir.Constant(VECTOR, None))
         return builder.select(is_above, _constant(VECTOR, 1), broadcast(builder, slope))
 
-    return _LANES(_LANES, types.float32), generate
+    return LANES_TYPE(LANES_TYPE, types.float32), generate
 
 
 @intrinsic
@@ -235,7 +214,7 @@ def kept(typing_context: Any, lanes: Any, levels: Any, column: Any, dropped: Any
         reach = builder.icmp_unsigned(">=", builder.load(place, align=2), broadcast(builder, dropped))
         return builder.select(reach, lanes, ir.Constant(VECTOR, None))
 
-    return _LANES(_LANES, levels, types.intp, types.uint16), generate
+    return LANES_TYPE(LANES_TYPE, levels, types.intp, types.uint16), generate
 
 
 def _operation(name: str) -> Callable[..., tuple[Any, Any]]:
@@ -249,7 +228,7 @@ def _operation(name: str) -> Callable[..., tuple[Any, Any]]:
             )
             return getattr(builder, name)(left, right, flags=_FLAGS)
 
-        return _LANES(a, b), generate
+        return LANES_TYPE(a, b), generate
 
     return intrinsic_of
 
@@ -336,7 +315,7 @@ def lane_sum(typing_context: Any, lanes: Any) -> tuple[Any, Any]:
             lanes = builder.fadd(lanes, _turned(builder, lanes, step), flags=_FLAGS)
         return builder.extract_element(lanes, _INDEX(0))
 
-    return types.float32(_LANES), generate
+    return types.float32(LANES_TYPE), generate
 
 
 def _turned(builder: Any, lanes: Any, step: int) -> Any:

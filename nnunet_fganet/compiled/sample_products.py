@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import inlined, loop
+from nnunet_fganet.compiled.first_lanes import store_first
 from nnunet_fganet.compiled.half import NUMBERS
-from nnunet_fganet.compiled.lanes import LANES, load, load_integers, store_first
+from nnunet_fganet.compiled.lanes import LANES, load, load_integers
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     ROW_BYTES,

@@ -8,6 +8,7 @@ import torch
 from numba import njit
 from numba.core.errors import TypingError
 
+from nnunet_fganet.compiled.first_lanes import load_first, store_first
 from nnunet_fganet.compiled.lanes import (
     LANES,
     bounded,
@@ -19,7 +20,6 @@ from nnunet_fganet.compiled.lanes import (
     power_of_two,
     rounded_down,
     store,
-    store_first,
     zeros,
 )
 
@@ -116,15 +116,37 @@ def test_only_the_first_numbers_are_written(dtype, bits, step, count):
     assert (out == 77).all()
 
 
+@njit(error_model="numpy")
+def read_first(rows, out, count):
+    store(out, 0, 0, load_first(rows, 1, 17, count))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_only_the_first_numbers_are_read_and_the_others_are_zeros(dtype, count):
+    """Sixteen numbers from there on would lead out of the array."""
+    given = torch.arange(40, dtype=torch.float32).view(2, 20).to(dtype)
+    bits = given if dtype == torch.float32 else given.view(torch.int16)
+    rows = bits.numpy().view(np.uint16) if dtype == torch.bfloat16 else bits.numpy()
+    out = np.full((1, LANES), 77, np.float32)
+    read_first(rows, out, count)
+    assert out[0].tolist() == [37.0, 38.0, 39.0][:count] + [0.0] * (LANES - count)
+
+
 def test_numba_checks_both_ends_where_it_is_told_to():
     program = """
 import numpy as np
 from numba import njit
+from nnunet_fganet.compiled.first_lanes import load_first, store_first
 from nnunet_fganet.compiled.lanes import load, store
 
 @njit(error_model="numpy")
 def copy(array, column):
     store(array, 0, column, load(array, 1, 0))
+
+@njit(error_model="numpy")
+def copy_first(array, source, column):
+    store_first(array, 0, column, load_first(array, 1, source, 3), 3)
 
 array = np.zeros((2, 20), np.float32)
 copy(array, 4)
@@ -133,10 +155,17 @@ for column in (5, -1):
         copy(array, column)
     except IndexError:
         print(column, "refused")
+copy_first(array, 17, 17)
+for source, column in ((18, 0), (0, 18), (-1, 0), (0, -1)):
+    try:
+        copy_first(array, source, column)
+    except IndexError:
+        print(source, column, "refused")
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "5 refused\n-1 refused\n", done.stderr
+    first = "18 0 refused\n0 18 refused\n-1 0 refused\n0 -1 refused\n"
+    assert done.stdout == "5 refused\n-1 refused\n" + first, done.stderr
 
 
 @pytest.mark.parametrize(

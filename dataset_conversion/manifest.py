@@ -54,6 +54,7 @@ def _read_row(path: Path, source: Path, row: dict[str, str]) -> Frame:
         raise InputError(f"{path} has the split {row['split']!r} for {row['image']}: use one of {', '.join(SPLITS)}.")
     split = SPLITS[given] if given else place["split"]
     known = {key: row.get(key, "") for key in ("sequence", "patient", "spacing_mm", "time_s")}
+    # mypy knows one type for all values of a dictionary.
     return Frame(image, mask, **(place | {"split": split}), **known)  # type: ignore[arg-type]
 
 

@@ -129,6 +129,7 @@ def _pair(source: Path, images: Path, mask_folders: list[Path]) -> list[Frame]:
     for name, mask in masks.items():
         if name not in by_name:
             raise InputError(f"{mask} has no image {images / name}.*: add the frame, or take the mask out.")
+    # mypy knows one type for all values of what describe_place returns.
     return [Frame(image, masks[name], **describe_place(image, source)) for name, image in by_name.items()]  # type: ignore[arg-type]
 
 
@@ -140,7 +141,7 @@ def _annotated_frames(source: Path, folder: Path) -> list[Frame]:
         annotation = labelme.read_annotation(path, source)
         if annotation is not None:
             place = annotation.image if annotation.embedded is None else path
-            frames.append(Frame(place, path, **describe_place(place, source)))  # type: ignore[arg-type]
+            frames.append(Frame(place, path, **describe_place(place, source)))  # type: ignore[arg-type]  # as above
     _by_name(folder, {frame.image: frame.image for frame in frames}, "frames")
     first: dict[Path, Frame] = {}
     for frame in frames:

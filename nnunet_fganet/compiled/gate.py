@@ -10,8 +10,9 @@ from numba import carray
 from nnunet_fganet.compiled.attention import middle_one, statistics
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.elementary import sigmoid
-from nnunet_fganet.compiled.half import NUMBERS, check_numbers, narrow, widen
-from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
+from nnunet_fganet.compiled.first_lanes import load_first, store_first
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, widen
+from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 _NUMBERS = 2**14  # of a part of an image, which is taken as one row of numbers
@@ -159,9 +160,10 @@ def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
             for x in range(first, tail, LANES):
                 opened = sigmoid((load(attention, image, x) - mean) * scale)
                 store(out, image, x, load(images, image, x) * opened)
-            for x in range(tail, last):
-                opened = sigmoid((widen(attention[image, x]) - mean) * scale)
-                out[image, x] = narrow(widen(images[image, x]) * opened, out[image, x])
+            if tail < last:
+                count = last - tail
+                opened = sigmoid((load_first(attention, image, tail, count) - mean) * scale)
+                store_first(out, image, tail, load_first(images, image, tail, count) * opened, count)
             finish_part(data)
             part = next_part(data)
 
@@ -170,7 +172,7 @@ def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
 
 @compiled
 def _through(gradient: Any, row: Any, opened: Any) -> Any:
-    """Gradient of what the sigmoid was taken of, a number or sixteen (which want names of their own, below)."""
+    """Gradient of sixteen numbers that the sigmoid was taken of."""
     return gradient * row * opened * (np.float32(1) - opened)
 
 
@@ -182,14 +184,11 @@ def _sums_loop() -> Any:
     def gradient_sums(data: Any) -> None:
         a = arguments(data, 8)
         batch, size, portions = a[0], a[1], a[2]
-        gradient, rows = (
-            carray(pointer(a[3]), (batch, size), np.float32),
-            carray(pointer(a[4]), (batch, size), np.float32),
-        )
+        gradient = carray(pointer(a[3]), (batch, size), np.float32)
+        rows = carray(pointer(a[4]), (batch, size), np.float32)
         attention = carray(pointer(a[5]), (batch, size), np.float32)
         moments = carray(pointer(a[6]), (batch, 2), np.float32)
         sums = carray(pointer(a[7]), (batch * portions, 2), np.float32)
-        lanes = np.empty((2, LANES), np.float32)
         part = next_part(data)
         while part < parts(data):
             image, first = part // portions, part % portions * _NUMBERS
@@ -202,14 +201,14 @@ def _sums_loop() -> Any:
                 through = _through(load(gradient, image, x), load(rows, image, x), sigmoid(normalized))
                 total = total + through
                 products = products + through * normalized
-            store(lanes, 0, 0, total)
-            store(lanes, 1, 0, products)
-            for x in range(tail, last):
-                number = (attention[image, x] - mean) * scale
-                passed = _through(gradient[image, x], rows[image, x], sigmoid(number))
-                lanes[0, x - tail] += passed
-                lanes[1, x - tail] += passed * number
-            sums[part, 0], sums[part, 1] = lanes[0].sum(), lanes[1].sum()
+            if tail < last:
+                count = last - tail
+                normalized = (load_first(attention, image, tail, count) - mean) * scale
+                given, row = load_first(gradient, image, tail, count), load_first(rows, image, tail, count)
+                through = _through(given, row, sigmoid(normalized))  # zeros behind the last number
+                total = total + through
+                products = products + through * normalized
+            sums[part, 0], sums[part, 1] = lane_sum(total), lane_sum(products)
             finish_part(data)
             part = next_part(data)
 
@@ -224,10 +223,8 @@ def _gradients_loop() -> Any:
     def gradients(data: Any) -> None:
         a = arguments(data, 10)
         batch, size, portions = a[0], a[1], a[2]
-        gradient, rows = (
-            carray(pointer(a[3]), (batch, size), np.float32),
-            carray(pointer(a[4]), (batch, size), np.float32),
-        )
+        gradient = carray(pointer(a[3]), (batch, size), np.float32)
+        rows = carray(pointer(a[4]), (batch, size), np.float32)
         attention = carray(pointer(a[5]), (batch, size), np.float32)
         moments = carray(pointer(a[6]), (batch, 2), np.float32)
         means = carray(pointer(a[7]), (batch, 2), np.float32)
@@ -245,12 +242,15 @@ def _gradients_loop() -> Any:
                 through = _through(given, load(rows, image, x), opened)
                 store(of_rows, image, x, given * opened)
                 store(of_attention, image, x, (through - of_mean - normalized * of_scale) * scale)
-            for x in range(tail, last):
-                number = (attention[image, x] - mean) * scale
-                share = sigmoid(number)
-                passed = _through(gradient[image, x], rows[image, x], share)
-                of_rows[image, x] = gradient[image, x] * share
-                of_attention[image, x] = (passed - of_mean - number * of_scale) * scale
+            if tail < last:
+                count = last - tail
+                given = load_first(gradient, image, tail, count)
+                normalized = (load_first(attention, image, tail, count) - mean) * scale
+                opened = sigmoid(normalized)
+                through = _through(given, load_first(rows, image, tail, count), opened)
+                store_first(of_rows, image, tail, given * opened, count)
+                of_normalized = through - of_mean - normalized * of_scale
+                store_first(of_attention, image, tail, of_normalized * scale, count)
             finish_part(data)
             part = next_part(data)
 

@@ -34,6 +34,7 @@ class _OnePassSGD(torch.optim.SGD):
     copies each gradient that has channels last first, which takes twice as long as the update.
     """
 
+    # torch's stub has an overload for each kind of closure, as mypy cannot tell from one signature.
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Update all weights that have a gradient; see :meth:`torch.optim.SGD.step`."""

@@ -19,6 +19,7 @@ from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, 
 Plane = NDArray[np.float32]
 Row = NDArray[np.float32]
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_KEPT = 3  # rows of what is found on the way, each in the place of the one that is three above
 
 
 def skeletonize(x: torch.Tensor, iterations: int) -> torch.Tensor:
@@ -128,15 +129,20 @@ def _gradients() -> Any:
 @compiled
 def _skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
     """Write the soft skeleton of ``x`` ``(height, width)`` into ``skeleton``."""
+    height, width = x.shape
     image, eroded = x.copy(), np.empty_like(x)
-    row_maximum, dilated = np.empty_like(x), np.empty_like(x)
+    maxima, dilated = np.empty((_KEPT, width), np.float32), np.empty(width, np.float32)
     skeleton[:] = 0
     for _ in range(iterations + 1):
-        _erode(image, eroded)
-        _dilate(eroded, row_maximum, dilated)
         left = 0
-        for i in range(len(x)):
-            left += _add_residue(image[i], dilated[i], eroded[i], skeleton[i])
+        for ahead in range(height + 1):
+            if ahead < height:
+                _erode(image, ahead, eroded[ahead])
+                _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
+            i = ahead - 1
+            if i >= 0:
+                _dilate(maxima, i, height, dilated)
+                left += _add_residue(image[i], dilated, eroded[i], skeleton[i])
         if left == 0:  # nothing is left to erode: so it is with every label after a few steps
             return
         image, eroded = eroded, image
@@ -151,56 +157,103 @@ def _skeleton_gradient(x: Plane, iterations: int, gradient: Plane, x_gradient: P
     height, width = x.shape
     images = np.empty((iterations + 2, height, width), np.float32)
     before = np.empty((iterations + 1, height, width), np.float32)  # prod of 1 - d_j over j < k
-    row_maximum, dilated = np.empty_like(x), np.empty_like(x)
     images[0] = x
     before[0] = 1
-    for k in range(iterations + 1):
-        _erode(images[k], images[k + 1])
-        if k < iterations:
-            _dilate(images[k + 1], row_maximum, dilated)
-            for i in range(height):
-                _multiply_by_rest(images[k, i], dilated[i], before[k, i], before[k + 1, i])
-    of_eroded, of_dilated = np.zeros_like(x), np.empty_like(x)  # gradients for images[k + 1] and its dilation
+    for k in range(iterations):
+        _erode_and_multiply(images[k], before[k], images[k + 1], before[k + 1])
+    for i in range(height):
+        _erode(images[iterations], i, images[iterations + 1, i])
+    of_eroded, of_image = np.zeros_like(x), np.empty_like(x)
     for k in range(iterations, -1, -1):
-        _dilate(images[k + 1], row_maximum, dilated)
-        for i in range(height):
-            _residue_gradient(images[k, i], dilated[i], before[k, i], gradient[i], x_gradient[i], of_dilated[i])
-        _dilation_gradient(images[k + 1], row_maximum, dilated, of_dilated, of_eroded)
-        _erosion_gradient(images[k], images[k + 1], of_eroded, x_gradient)
-        of_eroded[:] = x_gradient
+        _step_gradient(images[k], images[k + 1], before[k], gradient, of_eroded, of_image)
+        of_eroded, of_image = of_image, of_eroded
+    x_gradient[:] = of_eroded
 
 
 @compiled
-def _erode(image: Plane, eroded: Plane) -> None:
-    """Minimum over a pixel and its four neighbours."""
+def _erode_and_multiply(image: Plane, product: Plane, eroded: Plane, next_product: Plane) -> None:
+    """Write the next erosion, and the product with what its opening leaves."""
     height, width = image.shape
-    for i in range(height):
-        above, row, below, out = image[max(i - 1, 0)], image[i], image[min(i + 1, height - 1)], eroded[i]
-        for j in range(width):
-            out[j] = min(row[j], min(above[j], below[j]))
-        for j in range(width - 1):
-            out[j] = min(out[j], row[j + 1])
-        for j in range(width - 1):
-            out[j + 1] = min(out[j + 1], row[j])
+    maxima, dilated = np.empty((_KEPT, width), np.float32), np.empty(width, np.float32)
+    for ahead in range(height + 1):
+        if ahead < height:
+            _erode(image, ahead, eroded[ahead])
+            _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
+        i = ahead - 1
+        if i >= 0:
+            _dilate(maxima, i, height, dilated)
+            _multiply_by_rest(image[i], dilated, product[i], next_product[i])
 
 
 @compiled
-def _dilate(image: Plane, row_maximum: Plane, dilated: Plane) -> None:
-    """Maximum over 3 x 3 pixels; ``row_maximum``: over 1 x 3."""
+def _step_gradient(
+    image: Plane, eroded: Plane, product: Plane, gradient: Plane, of_eroded: Plane, of_image: Plane
+) -> None:
+    """Write the gradient for an image, from those for its erosion (added to) and for the skeleton (multiplied).
+
+    The dilation follows its rows' maxima by one row, the erosion the dilation by another one.
+    """
     height, width = image.shape
-    for i in range(height):
-        row, out = image[i], row_maximum[i]
-        for j in range(width):
-            out[j] = row[j]
-        for j in range(width - 1):
-            out[j] = max(out[j], row[j + 1])
-        for j in range(width - 1):
-            out[j + 1] = max(out[j + 1], row[j])
-    for i in range(height):
-        above, row, below = row_maximum[max(i - 1, 0)], row_maximum[i], row_maximum[min(i + 1, height - 1)]
-        out = dilated[i]
-        for j in range(width):
-            out[j] = max(row[j], max(above[j], below[j]))
+    outside, sink = np.full(width, -np.inf, np.float32), np.empty(width, np.float32)
+    maxima, of_maxima = np.empty((_KEPT, width), np.float32), np.zeros((_KEPT, width + 2), np.float32)
+    dilated, of_dilated = np.empty(width, np.float32), np.empty(width, np.float32)
+    wide, maximum = np.full(width + 4, -np.inf, np.float32), np.empty(width + 2, np.float32)
+    memory = _erosion_memory(width)
+    for ahead in range(height + 2):
+        if ahead < height:
+            _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
+            of_maxima[ahead % _KEPT] = 0
+        i = ahead - 1
+        if 0 <= i < height:
+            _dilate(maxima, i, height, dilated)
+            _residue_gradient(image[i], dilated, product[i], gradient[i], of_image[i], of_dilated)
+            _pass_to_rows(
+                maxima[(i - 1) % _KEPT] if i > 0 else outside,
+                maxima[i % _KEPT],
+                dilated,
+                of_dilated,
+                of_maxima[(i - 1) % _KEPT, 1:-1] if i > 0 else sink,
+                of_maxima[i % _KEPT, 1:-1],
+                of_maxima[(i + 1) % _KEPT, 1:-1] if i + 1 < height else sink,
+            )
+        i = ahead - 2
+        if i >= 0:
+            wide[2:-2] = eroded[i]
+            maximum[1:-1] = maxima[i % _KEPT]
+            _pass_along_row(wide, maximum, of_maxima[i % _KEPT], of_eroded[i])
+            _erosion_gradient(image, i, eroded[i], of_eroded[i], of_image, memory, sink)
+
+
+@compiled
+def _erode(image: Plane, i: int, out: Row) -> None:
+    """Minimum over each pixel of row ``i`` and its four neighbours."""
+    height, width = image.shape
+    above, row, below = image[max(i - 1, 0)], image[i], image[min(i + 1, height - 1)]
+    for j in range(width):
+        out[j] = min(row[j], min(above[j], below[j]))
+    for j in range(width - 1):
+        out[j] = min(out[j], row[j + 1])
+    for j in range(width - 1):
+        out[j + 1] = min(out[j + 1], row[j])
+
+
+@compiled
+def _maximum_along(row: Row, out: Row) -> None:
+    """Maximum over each pixel and its two neighbours in a row."""
+    for j in range(row.size):
+        out[j] = row[j]
+    for j in range(row.size - 1):
+        out[j] = max(out[j], row[j + 1])
+    for j in range(row.size - 1):
+        out[j + 1] = max(out[j + 1], row[j])
+
+
+@compiled
+def _dilate(maxima: Plane, i: int, height: int, out: Row) -> None:
+    """Maximum over 3 x 3 pixels around those of row ``i``, from the last rows' maxima along them."""
+    above, row, below = maxima[max(i - 1, 0) % _KEPT], maxima[i % _KEPT], maxima[min(i + 1, height - 1) % _KEPT]
+    for j in range(out.size):
+        out[j] = max(row[j], max(above[j], below[j]))
 
 
 @compiled
@@ -233,53 +286,35 @@ def _residue_gradient(row: Row, dilated: Row, product: Row, gradient: Row, of_ro
 
 
 @compiled
-def _dilation_gradient(image: Plane, row_maximum: Plane, dilated: Plane, given: Plane, gradient: Plane) -> None:
-    """Add ``given``, the gradient for a dilation, where its maxima are: the first in reading order."""
-    height, width = image.shape
-    outside, sink = np.full(width, -np.inf, np.float32), np.empty(width, np.float32)
-    of_row_maximum = np.zeros((height, width + 2), np.float32)
-    for i in range(height):
-        _pass_to_rows(
-            row_maximum[i - 1] if i > 0 else outside,
-            row_maximum[i],
-            dilated[i],
-            given[i],
-            of_row_maximum[i - 1, 1:-1] if i > 0 else sink,
-            of_row_maximum[i, 1:-1],
-            of_row_maximum[i + 1, 1:-1] if i + 1 < height else sink,
-        )
-    wide, maximum = np.full(width + 4, -np.inf, np.float32), np.empty(width + 2, np.float32)
-    for i in range(height):
-        wide[2:-2] = image[i]
-        maximum[1:-1] = row_maximum[i]
-        _pass_along_row(wide, maximum, of_row_maximum[i], gradient[i])
+def _erosion_memory(width: int) -> tuple[Row, Row, Row, Row, Row, Row]:
+    """What :func:`_erosion_gradient` writes into on the way, and reads where nothing is."""
+    outside, wide = np.full(width, np.inf, np.float32), np.full(width + 4, np.inf, np.float32)
+    column_minimum, for_column = np.empty(width, np.float32), np.empty(width, np.float32)
+    row_minimum, for_row = np.zeros(width + 2, np.float32), np.zeros(width + 2, np.float32)
+    return outside, wide, column_minimum, for_column, row_minimum, for_row
 
 
 @compiled
-def _erosion_gradient(image: Plane, eroded: Plane, given: Plane, gradient: Plane) -> None:
-    """Add ``given``, the gradient for an erosion, where its minima are.
+def _erosion_gradient(image: Plane, i: int, eroded: Row, given: Row, gradient: Plane, memory: Any, sink: Row) -> None:
+    """Add ``given``, the gradient for row ``i`` of an erosion, where its minima are.
 
     That is in the column or in the row of a pixel; half in each where both hold the same minimum.
     """
-    height, width = image.shape
-    outside, sink = np.full(width, np.inf, np.float32), np.empty(width, np.float32)
-    column_minimum, for_column = np.empty(width, np.float32), np.empty(width, np.float32)
-    wide = np.full(width + 4, np.inf, np.float32)
-    row_minimum, for_row = np.zeros(width + 2, np.float32), np.zeros(width + 2, np.float32)
-    for i in range(height):
-        above, below = image[i - 1] if i > 0 else outside, image[i + 1] if i + 1 < height else outside
-        wide[2:-2] = image[i]
-        _share_out(above, below, wide, eroded[i], given[i], column_minimum, row_minimum, for_column, for_row)
-        _pass_to_rows(
-            above,
-            image[i],
-            column_minimum,
-            for_column,
-            gradient[i - 1] if i > 0 else sink,
-            gradient[i],
-            gradient[i + 1] if i + 1 < height else sink,
-        )
-        _pass_along_row(wide, row_minimum, for_row, gradient[i])
+    height = len(image)
+    outside, wide, column_minimum, for_column, row_minimum, for_row = memory
+    above, below = image[i - 1] if i > 0 else outside, image[i + 1] if i + 1 < height else outside
+    wide[2:-2] = image[i]
+    _share_out(above, below, wide, eroded, given, column_minimum, row_minimum, for_column, for_row)
+    _pass_to_rows(
+        above,
+        image[i],
+        column_minimum,
+        for_column,
+        gradient[i - 1] if i > 0 else sink,
+        gradient[i],
+        gradient[i + 1] if i + 1 < height else sink,
+    )
+    _pass_along_row(wide, row_minimum, for_row, gradient[i])
 
 
 @compiled

@@ -55,10 +55,32 @@ def _largest_bits(bits: Array, channel: int) -> Any:
 
 
 @compiled
-def _write_step(numbers: Array, channel: int, start: int, count: int, factor: Any, step: Array) -> None:
-    """Integers of some numbers of a channel, times a factor: high bytes, then low ones, filled up with zeros."""
-    write_integers(numbers, channel, start, start + count, factor, _F(1), step, 0)
-    step[:, count:] = 0
+def _fill_scales(bits: Array, first: int, scale_bits: Array, scale: Array) -> None:
+    """Of the channels of a panel, of which the first is ``first``."""
+    for channel in range(first, min(first + PANEL, len(bits))):
+        scale_bits[channel] = _largest_bits(bits, channel)
+        scale[channel] = max(scale[channel] / _F(LARGEST), _TINY)
+
+
+@compiled
+def _write_step(numbers: Array, first: int, start: int, count: int, scale: Array, lines: Array) -> None:
+    """Integers of some numbers of each channel of a panel, line by line of :data:`STEP`, filled up with zeros.
+
+    ``lines`` ``(2, PANEL * STEP)``: high and low bytes.
+    """
+    for channel in range(first, min(first + PANEL, len(numbers))):
+        to = (channel - first) * STEP
+        write_integers(numbers, channel, start, start + count, _F(1) / scale[channel], _F(1), lines, to)
+        lines[:, to + count : to + STEP] = 0
+
+
+@compiled
+def _transpose(lines: Array, tiles: Array) -> None:
+    """Lines ``(2, PANEL * 16)`` of four bytes each, as columns of ``tiles`` ``(2, 16, PANEL)``."""
+    for half in range(2):
+        for quad in range(_QUADS):
+            for column in range(PANEL):
+                tiles[half, quad, column] = lines[half, column * _QUADS + quad]
 
 
 @cache
@@ -75,28 +97,17 @@ def _loop() -> Any:
         scale = carray(pointer(a[4]), out_channels, np.float32)
         scale_bits = carray(pointer(a[4]), out_channels, np.int32)
         tiles = carray(pointer(a[5]), (panels, kernel, steps, 2, _QUADS, PANEL), np.int32)
-        bytes_ = np.zeros((2, STEP), np.int8)
-        quads = bytes_.view(np.int32)
+        lines = np.zeros((2, PANEL * STEP), np.int8)
         panel = next_part(data)
         while panel < parts(data):
-            for column in range(PANEL):
-                channel = panel * PANEL + column
-                if channel >= out_channels:
-                    tiles[panel, :, :, :, :, column] = 0
-                    continue
-                scale_bits[channel] = _largest_bits(bits, channel)
-                scale[channel] /= _F(LARGEST)
-                if scale[channel] < _TINY:
-                    scale[channel] = _TINY
-                factor = _F(1) / scale[channel]
-                for row in range(kernel):
-                    for step in range(steps):
-                        start = step * STEP
-                        count = min(STEP, length - start)
-                        _write_step(numbers, channel, row * length + start, count, factor, bytes_)
-                        for quad in range(_QUADS):
-                            tiles[panel, row, step, 0, quad, column] = quads[0, quad]
-                            tiles[panel, row, step, 1, quad, column] = quads[1, quad]
+            first = panel * PANEL
+            _fill_scales(bits, first, scale_bits, scale)
+            lines[:, max(0, out_channels - first) * STEP :] = 0
+            for row in range(kernel):
+                for step in range(steps):
+                    start = step * STEP
+                    _write_step(numbers, first, row * length + start, min(STEP, length - start), scale, lines)
+                    _transpose(lines.view(np.int32), tiles[panel, row, step])
             finish_part(data)
             panel = next_part(data)
 

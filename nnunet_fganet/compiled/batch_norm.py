@@ -87,7 +87,7 @@ def channel_moments(rows: torch.Tensor) -> torch.Tensor:
     """
     check_array("rows", rows, torch.float32, *rows.shape)
     portions = Portions.of(rows)
-    sums = rows.new_empty(portions.count, 3, portions.period)
+    sums = rows.new_empty(portions.count, 3, portions.channels)
     run_parts(_moments_loop(), portions.count, *portions.sizes, rows.data_ptr(), sums.data_ptr())
     moments = rows.new_empty(2, rows.shape[1], dtype=torch.float64)
     given = portions.count, *portions.sizes, sums.data_ptr(), moments.data_ptr()
@@ -176,23 +176,39 @@ class Portions:
 
 
 @compiled
-def _add_moments(images: Array, first: int, last: int, channels: int, sums: Array) -> None:
-    """Of each column: one of its numbers, and the sums of the differences to it and of their squares."""
-    period = sums.shape[1]
+def _add_moments(images: Array, first: int, last: int, columns: Array, sums: Array) -> None:
+    """Of each channel: one of its numbers, and the sums of the differences to it and of their squares.
+
+    ``columns`` ``(3, period)`` is for those of each column.
+    """
+    period, channels = columns.shape[1], sums.shape[1]
     for c in range(period):
-        sums[0, c] = images[0, first + c % channels]
-    sums[1:] = 0
+        columns[0, c] = images[0, first + c % channels]
+    columns[1:] = 0
     for start in range(first, last, period):
         stop = min(period, last - start)
         tail = stop - stop % LANES
         for c in range(0, tail, LANES):
-            value = load(images, 0, start + c) - load(sums, 0, c)
-            store(sums, 1, c, load(sums, 1, c) + value)
-            store(sums, 2, c, load(sums, 2, c) + value * value)
+            value = load(images, 0, start + c) - load(columns, 0, c)
+            store(columns, 1, c, load(columns, 1, c) + value)
+            store(columns, 2, c, load(columns, 2, c) + value * value)
         for c in range(tail, stop):
-            number = images[0, start + c] - sums[0, c]
-            sums[1, c] += number
-            sums[2, c] += number * number
+            number = images[0, start + c] - columns[0, c]
+            columns[1, c] += number
+            columns[2, c] += number * number
+    sums[0] = columns[0, :channels]
+    add_columns(columns[1:], sums[1:])
+
+
+@compiled
+def add_columns(columns: Array, sums: Array) -> None:
+    """Sums of all columns ``(kinds, period)`` of each channel, ``(kinds, channels)``."""
+    channels = sums.shape[1]
+    sums[:] = columns[:, :channels]
+    for start in range(channels, columns.shape[1], channels):
+        for kind in range(len(sums)):
+            for c in range(channels):
+                sums[kind, c] += columns[kind, start + c]
 
 
 @cache
@@ -204,11 +220,12 @@ def _moments_loop() -> Any:
         a = arguments(data, 6)
         size, channels, period, numbers = a[0], a[1], a[2], a[3]
         images = carray(pointer(a[4]), (1, size), _F)
-        sums = carray(pointer(a[5]), (parts(data), 3, period), _F)
+        sums = carray(pointer(a[5]), (parts(data), 3, channels), _F)
+        columns = np.empty((3, period), _F)
         part = next_part(data)
         while part < parts(data):
             first = part * numbers
-            _add_moments(images, first, min(first + numbers, size), channels, sums[part])
+            _add_moments(images, first, min(first + numbers, size), columns, sums[part])
             finish_part(data)
             part = next_part(data)
 
@@ -216,23 +233,21 @@ def _moments_loop() -> Any:
 
 
 @compiled
-def _pool_moments(sums: Array, size: int, numbers: int, moments: Array) -> None:
-    """Put together the sums of each channel, of which a part has as many as columns of a period."""
-    period, channels = sums.shape[2], moments.shape[1]
-    counted = np.zeros(channels)
+def _pool_moments(sums: Array, pixels: int, most: int, moments: Array) -> None:
+    """Put together the sums of each channel in parts of ``most`` pixels, but for the last one."""
+    channels, before = moments.shape[1], 0.0
     moments[:] = 0
     for part in range(len(sums)):
-        length = min(numbers, size - part * numbers)
-        for c in range(min(period, length)):
-            count, channel = (length - c + period - 1) // period, c % channels
-            mean = sums[part, 0, c] + np.float64(sums[part, 1, c]) / count
-            squares = sums[part, 2, c] - np.float64(sums[part, 1, c]) ** 2 / count
-            step, before = mean - moments[0, channel], counted[channel]
-            counted[channel] += count
-            moments[0, channel] += step * count / counted[channel]
-            moments[1, channel] += squares + step**2 * before * count / counted[channel]
-    for channel in range(channels):
-        moments[1, channel] = max(moments[1, channel], 0) / counted[channel]
+        count = np.float64(min(most, pixels - part * most))
+        share = count / (before + count)
+        for c in range(channels):
+            total = np.float64(sums[part, 1, c])
+            step = sums[part, 0, c] + total / count - moments[0, c]
+            moments[0, c] += step * share
+            moments[1, c] += sums[part, 2, c] - total * total / count + step * step * before * share
+        before += count
+    for c in range(channels):
+        moments[1, c] = max(moments[1, c], 0) / before
 
 
 @cache
@@ -242,11 +257,11 @@ def _pooling_loop() -> Any:
     @loop("float32")
     def pool_moments(data: Any) -> None:
         a = arguments(data, 7)
-        count, size, channels, period, numbers = a[0], a[1], a[2], a[3], a[4]
-        sums = carray(pointer(a[5]), (count, 3, period), _F)
+        count, size, channels, _, numbers = a[0], a[1], a[2], a[3], a[4]
+        sums = carray(pointer(a[5]), (count, 3, channels), _F)
         moments = carray(pointer(a[6]), (2, channels), np.float64)
         while next_part(data) < parts(data):
-            _pool_moments(sums, size, numbers, moments)
+            _pool_moments(sums, size // channels, numbers // channels, moments)
             finish_part(data)
 
     return pool_moments

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numba import carray
 
-from nnunet_fganet.compiled.batch_norm import Activation, Array, Portions, check_rows, fill_table
+from nnunet_fganet.compiled.batch_norm import Activation, Array, Portions, add_columns, check_rows, fill_table
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.dropout import draw
 from nnunet_fganet.compiled.half import NUMBERS, narrow, widen
@@ -64,10 +64,10 @@ def normalize_gradients(
     portions = Portions.of(rows)
     given = *portions.sizes, *activation.draws, gradient.data_ptr(), rows.data_ptr()
     tables, factors = (moments.data_ptr(), affine.data_ptr()), (*activation.factors, eps)
-    sums = rows.new_empty(portions.count, 2, portions.period)
+    sums = rows.new_empty(portions.count, 2, portions.channels)
     run_parts(_sums_loop(gradient.dtype), portions.count, *given, *tables, sums.data_ptr(), *factors)
     # All sums over a channel of the gradients that come through, and of these times the rows less their mean.
-    totals = sums.view(portions.count, 2, -1, rows.shape[1]).sum((0, 2), dtype=torch.float64)
+    totals = sums.sum(0, dtype=torch.float64)
     out = torch.empty_like(rows, dtype=dtype)
     addresses = totals.data_ptr(), out.data_ptr()
     run_parts(_gradient_loop(gradient.dtype, dtype), portions.count, *given, *tables, *addresses, *factors)
@@ -95,11 +95,11 @@ def _add_gradients(
     levels: Array,
     dropped: Any,
     slope: Any,
-    sums: Array,
+    columns: Array,
 ) -> None:
     """Sums in each column of the gradients that come through, and of these times the images less their mean."""
     period = table.shape[1]
-    sums[:] = 0
+    columns[:] = 0
     for start in range(first, last, period):
         stop = min(period, last - start)
         tail = stop - stop % LANES
@@ -108,12 +108,12 @@ def _add_gradients(
             value = load(gradients, 0, start + c) * leaky_slope(image * load(table, 0, c) + load(table, 1, c), slope)
             if dropped > 0:
                 value = kept(value, levels, start - first + c, dropped)
-            store(sums, 0, c, load(sums, 0, c) + value)
-            store(sums, 1, c, load(sums, 1, c) + value * (image - load(table, 2, c)))
+            store(columns, 0, c, load(columns, 0, c) + value)
+            store(columns, 1, c, load(columns, 1, c) + value * (image - load(table, 2, c)))
         for c in range(tail, stop):
             number = _through(gradients, images, start + c, table, c, levels[0, start - first + c], dropped, slope)
-            sums[0, c] += number
-            sums[1, c] += number * (images[0, start + c] - table[2, c])
+            columns[0, c] += number
+            columns[1, c] += number * (images[0, start + c] - table[2, c])
 
 
 @cache
@@ -127,7 +127,7 @@ def _sums_loop(dtype: torch.dtype) -> Any:
         size, channels, period, numbers, seed, dropped = a[0], a[1], a[2], a[3], np.uint64(a[4]), np.uint16(a[5])
         gradients, images = carray(pointer(a[6]), (1, size), given), carray(pointer(a[7]), (1, size), _F)
         moments, affine = carray(pointer(a[8]), (2, channels), np.float64), carray(pointer(a[9]), (2, channels), _F)
-        sums = carray(pointer(a[10]), (parts(data), 2, period), _F)
+        sums, columns = carray(pointer(a[10]), (parts(data), 2, channels), _F), np.empty((2, period), _F)
         table, slope = np.empty((3, period), _F), _F(factors[1])
         fill_table(moments, affine, factors[0], factors[2], table)
         words = np.zeros((1, numbers // 4), np.uint64)
@@ -138,7 +138,8 @@ def _sums_loop(dtype: torch.dtype) -> Any:
             if dropped > 0:
                 draw(seed, first // 4, words[0])
             last = min(first + numbers, size)
-            _add_gradients(gradients, images, first, last, table, levels, dropped, slope, sums[part])
+            _add_gradients(gradients, images, first, last, table, levels, dropped, slope, columns)
+            add_columns(columns, sums[part])
             finish_part(data)
             part = next_part(data)
 

@@ -17,6 +17,7 @@ from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import gelu
 from nnunet_fganet.compiled.half import NUMBERS, check_numbers, narrow, widen
 from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
+from nnunet_fganet.compiled.rounding import round_row, rounded_address
 from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
@@ -39,6 +40,7 @@ def shift_norm_gelu(
     steps: torch.Tensor,
     moments: tuple[torch.Tensor, torch.Tensor] | None = None,
     dtype: torch.dtype | None = None,
+    rounded: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """GELU of the InstanceNorm of the spatial shift of an image.
 
@@ -53,6 +55,8 @@ def shift_norm_gelu(
         Of :func:`shift_moments`, if they are known.
     dtype
         Of the result: float32, bfloat16 or float16; None: that of ``rows``.
+    rounded
+        Of the same shape, bfloat16: a copy, written beside.
 
     Returns
     -------
@@ -69,7 +73,7 @@ def shift_norm_gelu(
     out = torch.empty_like(rows, dtype=dtype)
     if out.dtype not in NUMBERS:
         raise ValueError(f"the result must be one of {', '.join(map(str, NUMBERS))}, not {out.dtype}")
-    addresses = (each.data_ptr() for each in (rows, steps, mean, scale, out))
+    addresses = *(each.data_ptr() for each in (rows, steps, mean, scale, out)), rounded_address(rounded, *rows.shape)
     run_parts(_shift_loop(rows.dtype, out.dtype), len(rows) * rows.shape[1], *rows.shape, len(steps), *addresses)
     return out
 
@@ -271,13 +275,14 @@ def _shift_loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
 
     @loop(f"{dtype}_{out_dtype}")
     def shift_rows(data: Any) -> None:
-        a = arguments(data, 10)
+        a = arguments(data, 11)
         batch, height, width, channels, groups = a[0], a[1], a[2], a[3], a[4]
         images = carray(pointer(a[5]), (batch, height, width * channels), numbers)
         steps = carray(pointer(a[6]), (groups, 2), np.int64)
         mean = carray(pointer(a[7]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[8]), (batch, 1, channels), np.float32)
         out = carray(pointer(a[9]), (batch * height, width * channels), written)
+        rounded = carray(pointer(a[10]), (batch * height if a[10] else 0, width * channels), np.uint16)
         line = np.empty((1, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):
@@ -286,6 +291,8 @@ def _shift_loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
             means, scales = mean[image], scale[image]
             for j in range(width):
                 _normalize_pixel(line, j * channels, means, scales, out, part)
+            if len(rounded):
+                round_row(out, part, 0, width * channels, rounded)
             finish_part(data)
             part = next_part(data)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.attention import PARTS, check_shift, shift_row
 from nnunet_fganet.compiled.decorators import inlined, loop
 from nnunet_fganet.compiled.elementary import gelu_slope
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
@@ -25,7 +26,7 @@ def shift_norm_gelu_gradient(
     Parameters
     ----------
     gradient
-        Of what it returned, ``(batch, height, width, channels)``, contiguous, float32.
+        Of what it returned, ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
     rows, steps
         As given there, float32.
     moments
@@ -37,18 +38,18 @@ def shift_norm_gelu_gradient(
         What is given is of another kind or shape.
     """
     check_shift(rows, steps, *moments)
-    for name, each in (("gradient", gradient), ("rows", rows)):
-        check_array(name, each, torch.float32, *rows.shape)
+    check_numbers("gradient", gradient, *rows.shape)
+    check_array("rows", rows, torch.float32, *rows.shape)
     batch, height, width, channels = rows.shape
     portions = min(PARTS, height)
     sums = rows.new_zeros(batch, portions, 2, channels)
     given = (*rows.shape, len(steps), portions)
     addresses = (each.data_ptr() for each in (gradient, rows, steps, *moments, sums))
-    run_parts(_sums_loop(), batch * portions, *given, *addresses)
+    run_parts(_sums_loop(gradient.dtype), batch * portions, *given, *addresses)
     means = (sums.double().sum(1) / (height * width)).float()
     out, backward = torch.empty_like(rows), -steps
     addresses = (each.data_ptr() for each in (gradient, rows, backward, *moments, means, out))
-    run_parts(_gradient_loop(), batch * height, *given[:5], *addresses)
+    run_parts(_gradient_loop(gradient.dtype), batch * height, *given[:5], *addresses)
     return out
 
 
@@ -68,7 +69,7 @@ def _add_pixel(line: Array, given: Array, row: int, x: int, mean: Array, scale: 
         store(sums, 1, c, load(sums, 1, c) + through * normalized)
     for c in range(tail, channels):
         number = (line[0, x + c] - mean[0, c]) * scale[0, c]
-        passed = given[row, x + c] * gelu_slope(number)
+        passed = widen(given[row, x + c]) * gelu_slope(number)
         sums[0, c] += passed
         sums[1, c] += passed * number
 
@@ -89,20 +90,21 @@ def _write_pixel(
         store(out, to, x + c, load(scale, 0, c) * (through - load(means, 0, c) - normalized * load(means, 1, c)))
     for c in range(tail, channels):
         number = (rows[row, x + c] - mean[0, c]) * scale[0, c]
-        passed = line[0, x + c] * gelu_slope(number)
+        passed = widen(line[0, x + c]) * gelu_slope(number)
         out[to, x + c] = scale[0, c] * (passed - means[0, c] - number * means[1, c])
 
 
 @cache
-def _sums_loop() -> Any:
+def _sums_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over portions of the rows of all images."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def add_sums(data: Any) -> None:
         a = arguments(data, 12)
         batch, height, width, channels, groups, portions = a[0], a[1], a[2], a[3], a[4], a[5]
         shape = batch, height, width * channels
-        gradient, images = carray(pointer(a[6]), shape, np.float32), carray(pointer(a[7]), shape, np.float32)
+        gradient, images = carray(pointer(a[6]), shape, numbers), carray(pointer(a[7]), shape, np.float32)
         steps = carray(pointer(a[8]), (groups, 2), np.int64)
         mean = carray(pointer(a[9]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[10]), (batch, 1, channels), np.float32)
@@ -123,22 +125,23 @@ def _sums_loop() -> Any:
 
 
 @cache
-def _gradient_loop() -> Any:
+def _gradient_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def shift_gradients(data: Any) -> None:
         a = arguments(data, 12)
         batch, height, width, channels, groups = a[0], a[1], a[2], a[3], a[4]
         shape = batch, height, width * channels
-        gradient, images = carray(pointer(a[5]), shape, np.float32), carray(pointer(a[6]), shape, np.float32)
+        gradient, images = carray(pointer(a[5]), shape, numbers), carray(pointer(a[6]), shape, np.float32)
         backward = carray(pointer(a[7]), (groups, 2), np.int64)
         mean = carray(pointer(a[8]), (batch, 1, channels), np.float32)
         scale = carray(pointer(a[9]), (batch, 1, channels), np.float32)
         means = carray(pointer(a[10]), (batch, 2, channels), np.float32)
         out = carray(pointer(a[11]), (batch * height, width * channels), np.float32)
         size = channels // groups
-        line = np.empty((1, width * channels), np.float32)
+        line = np.empty((1, width * channels), numbers)
         part = next_part(data)
         while part < parts(data):
             image, row = part // height, part % height

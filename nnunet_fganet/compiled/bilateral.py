@@ -14,15 +14,22 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
 from nnunet_fganet.compiled.elementary import sigmoid
 from nnunet_fganet.compiled.first_lanes import load_first, store_first
-from nnunet_fganet.compiled.half import NUMBERS, widen
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, widen
 from nnunet_fganet.compiled.lanes import COPIED, LANES, copy, load, store
+from nnunet_fganet.compiled.rounding import round_row, rounded_address
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
 _F = np.float32
 
 
-def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor, out: torch.Tensor | None = None) -> None:
+def gate_and_add(
+    fine: torch.Tensor,
+    gate: torch.Tensor,
+    coarse: torch.Tensor,
+    out: torch.Tensor | None = None,
+    rounded: torch.Tensor | None = None,
+) -> None:
     """Overwrite ``fine``, or ``out``, with ``fine * sigmoid(upsample(gate)) + upsample(coarse)``.
 
     Upsampling is bilinear to twice the height and width, corners aligned.
@@ -35,6 +42,8 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor, o
         ``(batch, height, width, channels)``, likewise.
     out
         Like ``fine``.
+    rounded
+        Of the same shape, bfloat16: a copy, written beside.
 
     Raises
     ------
@@ -47,7 +56,7 @@ def gate_and_add(fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor, o
         check_array(name, each, fine.dtype, batch, 2 * height, 2 * width, channels)
     for name, each in (("gate", gate), ("coarse", coarse)):
         check_array(name, each, fine.dtype, *gate.shape)
-    addresses = (each.data_ptr() for each in (fine, gate, coarse, out))
+    addresses = *(each.data_ptr() for each in (fine, gate, coarse, out)), rounded_address(rounded, *fine.shape)
     run_parts(_gate_loop(fine.dtype), batch * 2 * height, batch, height, width, channels, *addresses)
 
 
@@ -59,14 +68,17 @@ def gate_and_add_gradients(
     Parameters
     ----------
     gradient
-        Of what it writes, ``(batch, 2 height, 2 width, channels)``, contiguous, float32.
-    fine, gate
+        Of what it writes, ``(batch, 2 height, 2 width, channels)``, contiguous, float32 or bfloat16.
+    fine
         As there, float32.
+    gate
+        As there, like ``gradient``.
 
     Returns
     -------
     tuple of torch.Tensor
-        Of ``fine`` and of the upsampled ``gate``, both like ``fine``. That of the upsampled ``coarse`` is ``gradient``.
+        Of ``fine``, float32, and of the upsampled ``gate``, like ``gradient``. That of the upsampled
+        ``coarse`` is ``gradient``.
 
     Raises
     ------
@@ -74,16 +86,16 @@ def gate_and_add_gradients(
         What is given is of another kind or shape.
     """
     batch, height, width, channels = gate.shape
-    for name, each in (("gradient", gradient), ("fine", fine)):
-        check_array(name, each, torch.float32, batch, 2 * height, 2 * width, channels)
-    check_array("gate", gate, torch.float32, *gate.shape)
-    of_fine, of_gate = torch.empty_like(fine), torch.empty_like(fine)
+    check_numbers("gradient", gradient, batch, 2 * height, 2 * width, channels)
+    check_array("fine", fine, torch.float32, *gradient.shape)
+    check_array("gate", gate, gradient.dtype, *gate.shape)
+    of_fine, of_gate = torch.empty_like(fine), torch.empty_like(gradient)
     addresses = (each.data_ptr() for each in (gradient, fine, gate, of_fine, of_gate))
-    run_parts(_gradients_loop(), batch * 2 * height, batch, height, width, channels, *addresses)
+    run_parts(_gradients_loop(gradient.dtype), batch * 2 * height, batch, height, width, channels, *addresses)
     return of_fine, of_gate
 
 
-def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
+def join(fused: torch.Tensor, deep: torch.Tensor, rounded: torch.Tensor | None = None) -> torch.Tensor:
     """Concatenate the channels of ``fused`` and of ``deep`` upsampled as :func:`gate_and_add` does.
 
     Parameters
@@ -92,6 +104,8 @@ def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
         ``(batch, 2 height, 2 width, channels)``, contiguous, float32, bfloat16 or float16.
     deep
         ``(batch, height, width, deep_channels)``, likewise.
+    rounded
+        Like what is returned, but bfloat16: a copy, written beside.
 
     Returns
     -------
@@ -112,6 +126,7 @@ def join(fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
         _join_loop(fused.dtype),
         batch * 2 * height,
         *(batch, height, width, channels, deep_channels, fused.data_ptr(), deep.data_ptr(), out.data_ptr()),
+        rounded_address(rounded, *out.shape),
     )
     return out
 
@@ -269,16 +284,19 @@ def _gate_loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def gate_rows(data: Any) -> None:
-        a = arguments(data, 8)
+        a = arguments(data, 9)
         batch, height, width, channels = a[0], a[1], a[2], a[3]
         fine = carray(pointer(a[4]), (batch * 2 * height, 2 * width * channels), numbers)
         out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * channels), numbers)
         gate = carray(pointer(a[5]), (batch * height, width * channels), numbers)
         coarse = carray(pointer(a[6]), (batch * height, width * channels), numbers)
+        rounded = carray(pointer(a[8]), (len(out) if a[8] else 0, 2 * width * channels), np.uint16)
         rows = np.empty((2, width * channels), np.float32)
         part = next_part(data)
         while part < parts(data):
             gate_row(fine, gate, coarse, part, (height, width), 0, 2 * width, rows, out, part)
+            if len(rounded):
+                round_row(out, part, 0, out.shape[1], rounded)
             finish_part(data)
             part = next_part(data)
 
@@ -286,17 +304,18 @@ def _gate_loop(dtype: torch.dtype) -> Any:
 
 
 @cache
-def _gradients_loop() -> Any:
+def _gradients_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def gate_row_gradients(data: Any) -> None:
         a = arguments(data, 9)
         batch, height, width, channels = a[0], a[1], a[2], a[3]
         shape = batch * 2 * height, 2 * width * channels
-        gradient, fine = carray(pointer(a[4]), shape, _F), carray(pointer(a[5]), shape, _F)
-        gate = carray(pointer(a[6]), (batch * height, width * channels), _F)
-        of_fine, of_gate = carray(pointer(a[7]), shape, _F), carray(pointer(a[8]), shape, _F)
+        gradient, fine = carray(pointer(a[4]), shape, numbers), carray(pointer(a[5]), shape, _F)
+        gate = carray(pointer(a[6]), (batch * height, width * channels), numbers)
+        of_fine, of_gate = carray(pointer(a[7]), shape, _F), carray(pointer(a[8]), shape, numbers)
         rows = np.empty((1, width * channels), np.float32)
         part = next_part(data)
         while part < parts(data):
@@ -320,15 +339,18 @@ def _join_loop(dtype: torch.dtype) -> Any:
 
     @loop(str(dtype))
     def join_rows(data: Any) -> None:
-        a = arguments(data, 8)
+        a = arguments(data, 9)
         batch, height, width, channels, deep_channels = a[0], a[1], a[2], a[3], a[4]
         fused = carray(pointer(a[5]), (batch * 2 * height, 2 * width * channels), numbers)
         deep = carray(pointer(a[6]), (batch * height, width * deep_channels), numbers)
         out = carray(pointer(a[7]), (batch * 2 * height, 2 * width * (channels + deep_channels)), numbers)
+        rounded = carray(pointer(a[8]), (len(out) if a[8] else 0, out.shape[1]), np.uint16)
         rows = np.empty((1, width * deep_channels), np.float32)
         part = next_part(data)
         while part < parts(data):
             join_row(fused, deep, part, (height, width), 0, 2 * width, rows, out, part)
+            if len(rounded):
+                round_row(out, part, 0, out.shape[1], rounded)
             finish_part(data)
             part = next_part(data)
 

@@ -13,12 +13,18 @@ from nnunet_fganet.compiled.elementary import sigmoid
 from nnunet_fganet.compiled.first_lanes import load_first, store_first
 from nnunet_fganet.compiled.half import NUMBERS, check_numbers, widen
 from nnunet_fganet.compiled.lanes import LANES, lane_sum, load, store, zeros
+from nnunet_fganet.compiled.rounding import round_row, rounded_address
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 _NUMBERS = 2**14  # of a part of an image, which is taken as one row of numbers
 
 
-def gate(rows: torch.Tensor, attention: torch.Tensor, moments: torch.Tensor | None = None) -> torch.Tensor:
+def gate(
+    rows: torch.Tensor,
+    attention: torch.Tensor,
+    moments: torch.Tensor | None = None,
+    rounded: torch.Tensor | None = None,
+) -> torch.Tensor:
     """``rows`` times the sigmoid of the LayerNorm, over each whole image, of ``attention``.
 
     Parameters
@@ -29,6 +35,8 @@ def gate(rows: torch.Tensor, attention: torch.Tensor, moments: torch.Tensor | No
         Of the same shape, contiguous, float32, bfloat16 or float16.
     moments
         Of :func:`image_moments` of ``attention``, if they are known.
+    rounded
+        Of the same shape, bfloat16: a copy, written beside.
 
     Returns
     -------
@@ -47,7 +55,7 @@ def gate(rows: torch.Tensor, attention: torch.Tensor, moments: torch.Tensor | No
     batch, size = len(rows), rows.shape[1:].numel()
     portions = -(-size // _NUMBERS)
     out = torch.empty_like(rows)
-    given = (rows.data_ptr(), attention.data_ptr(), moments.data_ptr(), out.data_ptr())
+    given = (*(each.data_ptr() for each in (rows, attention, moments, out)), rounded_address(rounded, *rows.shape))
     run_parts(_gate_loop(rows.dtype, attention.dtype), batch * portions, batch, size, portions, *given)
     return out
 
@@ -74,8 +82,10 @@ def gate_gradients(
     Parameters
     ----------
     gradient
-        Of what it returned, ``(batch, height, width, channels)``, contiguous, float32.
-    rows, attention
+        Of what it returned, ``(batch, height, width, channels)``, contiguous, float32 or bfloat16.
+    rows
+        As given there, like ``gradient``.
+    attention
         As given there, float32.
     moments
         Of :func:`image_moments`.
@@ -85,18 +95,19 @@ def gate_gradients(
     ValueError
         What is given is of another kind or shape.
     """
-    for name, each in (("gradient", gradient), ("rows", rows), ("attention", attention)):
-        check_array(name, each, torch.float32, *rows.shape)
+    check_numbers("gradient", gradient, *rows.shape)
+    check_array("rows", rows, gradient.dtype, *rows.shape)
+    check_array("attention", attention, torch.float32, *rows.shape)
     check_array("moments", moments, torch.float32, len(rows), 2)
     batch, size = len(rows), rows.shape[1:].numel()
     portions = -(-size // _NUMBERS)
-    sums = rows.new_empty(batch, portions, 2)
+    sums = attention.new_empty(batch, portions, 2)
     given = batch, size, portions, *(each.data_ptr() for each in (gradient, rows, attention, moments))
-    run_parts(_sums_loop(), batch * portions, *given, sums.data_ptr())
+    run_parts(_sums_loop(rows.dtype), batch * portions, *given, sums.data_ptr())
     means = (sums.double().sum(1) / size).float()
-    of_rows, of_attention = torch.empty_like(rows), torch.empty_like(rows)
+    of_rows, of_attention = torch.empty_like(rows), torch.empty_like(attention)
     addresses = (each.data_ptr() for each in (means, of_rows, of_attention))
-    run_parts(_gradients_loop(), batch * portions, *given, *addresses)
+    run_parts(_gradients_loop(rows.dtype), batch * portions, *given, *addresses)
     return of_rows, of_attention
 
 
@@ -145,12 +156,13 @@ def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
 
     @loop(f"{dtype}_{attention_dtype}")
     def gates(data: Any) -> None:
-        a = arguments(data, 7)
+        a = arguments(data, 8)
         batch, size, portions = a[0], a[1], a[2]
         images = carray(pointer(a[3]), (batch, size), numbers)
         attention = carray(pointer(a[4]), (batch, size), attention_numbers)
         moments = carray(pointer(a[5]), (batch, 2), np.float32)
         out = carray(pointer(a[6]), (batch, size), numbers)
+        rounded = carray(pointer(a[7]), (batch if a[7] else 0, size), np.uint16)
         part = next_part(data)
         while part < parts(data):
             image, first = part // portions, part % portions * _NUMBERS
@@ -164,6 +176,8 @@ def _gate_loop(dtype: torch.dtype, attention_dtype: torch.dtype) -> Any:
                 count = last - tail
                 opened = sigmoid((load_first(attention, image, tail, count) - mean) * scale)
                 store_first(out, image, tail, load_first(images, image, tail, count) * opened, count)
+            if len(rounded):
+                round_row(out, image, first, last, rounded)
             finish_part(data)
             part = next_part(data)
 
@@ -177,15 +191,16 @@ def _through(gradient: Any, row: Any, opened: Any) -> Any:
 
 
 @cache
-def _sums_loop() -> Any:
+def _sums_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over portions of all images: sums of gradients, and of these times what was normalised."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def gradient_sums(data: Any) -> None:
         a = arguments(data, 8)
         batch, size, portions = a[0], a[1], a[2]
-        gradient = carray(pointer(a[3]), (batch, size), np.float32)
-        rows = carray(pointer(a[4]), (batch, size), np.float32)
+        gradient = carray(pointer(a[3]), (batch, size), numbers)
+        rows = carray(pointer(a[4]), (batch, size), numbers)
         attention = carray(pointer(a[5]), (batch, size), np.float32)
         moments = carray(pointer(a[6]), (batch, 2), np.float32)
         sums = carray(pointer(a[7]), (batch * portions, 2), np.float32)
@@ -216,19 +231,20 @@ def _sums_loop() -> Any:
 
 
 @cache
-def _gradients_loop() -> Any:
+def _gradients_loop(dtype: torch.dtype) -> Any:
     """Compile the loop over portions of all images."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def gradients(data: Any) -> None:
         a = arguments(data, 10)
         batch, size, portions = a[0], a[1], a[2]
-        gradient = carray(pointer(a[3]), (batch, size), np.float32)
-        rows = carray(pointer(a[4]), (batch, size), np.float32)
+        gradient = carray(pointer(a[3]), (batch, size), numbers)
+        rows = carray(pointer(a[4]), (batch, size), numbers)
         attention = carray(pointer(a[5]), (batch, size), np.float32)
         moments = carray(pointer(a[6]), (batch, 2), np.float32)
         means = carray(pointer(a[7]), (batch, 2), np.float32)
-        of_rows = carray(pointer(a[8]), (batch, size), np.float32)
+        of_rows = carray(pointer(a[8]), (batch, size), numbers)
         of_attention = carray(pointer(a[9]), (batch, size), np.float32)
         part = next_part(data)
         while part < parts(data):

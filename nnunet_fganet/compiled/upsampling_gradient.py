@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.bilateral import between
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
+from nnunet_fganet.compiled.half import NUMBERS, check_numbers, narrow, widen
 from nnunet_fganet.compiled.lanes import LANES, load, store, zeros
-from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
+from nnunet_fganet.compiled.threads import arguments, finish_part, next_part, parts, pointer, run_parts
 
 _MOST = 4  # pixels of twice as many, at most, that one pixel is a part of
 Array = NDArray[Any]
@@ -24,12 +25,12 @@ def upsampling_gradient(gradient: torch.Tensor, first: int = 0) -> torch.Tensor:
     Parameters
     ----------
     gradient
-        ``(batch, 2 height, 2 width, first + channels)``, contiguous, float32.
+        ``(batch, 2 height, 2 width, first + channels)``, contiguous, float32 or bfloat16.
 
     Returns
     -------
     torch.Tensor
-        ``(batch, height, width, channels)``.
+        ``(batch, height, width, channels)``, like ``gradient``.
 
     Raises
     ------
@@ -37,12 +38,12 @@ def upsampling_gradient(gradient: torch.Tensor, first: int = 0) -> torch.Tensor:
         What is given is of another kind or shape.
     """
     batch, height, width, channels = len(gradient), gradient.shape[1] // 2, gradient.shape[2] // 2, gradient.shape[3]
-    check_array("gradient", gradient, torch.float32, batch, 2 * height, 2 * width, channels)
+    check_numbers("gradient", gradient, batch, 2 * height, 2 * width, channels)
     if not 0 <= first < channels:
         raise ValueError(f"of {channels} channels there are none from {first} on")
     out = gradient.new_empty(batch, height, width, channels - first)
     given = batch, height, width, channels, first
-    run_parts(_loop(), batch * height, *given, gradient.data_ptr(), out.data_ptr())
+    run_parts(_loop(gradient.dtype), batch * height, *given, gradient.data_ptr(), out.data_ptr())
     return out
 
 
@@ -80,21 +81,22 @@ def _add(
         number = _F(0)
         for k in range(_MOST):
             if weights[k] != 0:
-                number += given[row + k * down, x + k * across + c] * weights[k]
-        out[to, y + c] = number
+                number += widen(given[row + k * down, x + k * across + c]) * weights[k]
+        out[to, y + c] = narrow(number, out[to, y + c])
 
 
 @cache
-def _loop() -> Any:
+def _loop(dtype: torch.dtype) -> Any:
     """Compile the loop over the rows of all images."""
+    numbers = NUMBERS[dtype]
 
-    @loop("float32")
+    @loop(str(dtype))
     def add_rows(data: Any) -> None:
         a = arguments(data, 7)
         batch, height, width, every, first = a[0], a[1], a[2], a[3], a[4]
         channels = every - first
-        gradient = carray(pointer(a[5]), (batch * 2 * height, 2 * width * every), np.float32)
-        out = carray(pointer(a[6]), (batch * height, width * channels), np.float32)
+        gradient = carray(pointer(a[5]), (batch * 2 * height, 2 * width * every), numbers)
+        out = carray(pointer(a[6]), (batch * height, width * channels), numbers)
         line = np.empty((1, 2 * width * channels), np.float32)
         weights = np.empty(_MOST, np.float32)
         part = next_part(data)

@@ -1,6 +1,6 @@
 """BGA: bilateral guided aggregation of encoder features and deeper features."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -8,11 +8,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nnunet_fganet.compiled.bilateral import gate_and_add, gate_and_add_gradients, join
+from nnunet_fganet.compiled.pointwise import gate_by_sigmoid
 from nnunet_fganet.compiled.upsampling_gradient import upsampling_gradient
 from nnunet_fganet.network.conv import Conv2d
-from nnunet_fganet.network.layout import image_rows
+from nnunet_fganet.network.layout import image, image_rows
 from nnunet_fganet.network.norm import computes_in_loops, has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
+from nnunet_fganet.network.rounded import empty_rounded, exact, handed_on, results, without_exact
 
 
 def upsample2(x: torch.Tensor) -> torch.Tensor:
@@ -31,7 +33,7 @@ def concatenate(fused: torch.Tensor, deep: torch.Tensor, training: bool) -> torc
     There it has no second gradients.
     """
     if training and computes_in_loops(fused, deep):
-        return cast(torch.Tensor, _Concatenated.apply(fused, deep))
+        return handed_on(*_Concatenated.apply(fused, deep, exact(fused), exact(deep)))
     return torch.cat((fused, upsample2(deep)), dim=1)
 
 
@@ -62,48 +64,63 @@ class BGA(nn.Module):
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)``, at the finer size."""
-        coarse = self.low_coarse(low) * self.high_coarse(high).sigmoid()
-        return self.fusion(self._joined(self.low_fine(low), self.high_fine(high), coarse))
+        fine, coarse = (self.low_fine(low), self.low_coarse(low)), (self.high_fine(high), self.high_coarse(high))
+        return self.fusion(self._joined(*fine, *coarse))
 
-    def _joined(self, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-        """``fine * sigmoid(upsample2(gate)) + upsample2(coarse)``; a training on a CPU computes it in one pass."""
-        if self.training and computes_in_loops(fine, gate, coarse):
-            return cast(torch.Tensor, _Joined.apply(fine, gate, coarse))
-        return fine * upsample2(gate).sigmoid() + upsample2(coarse)
+    def _joined(
+        self, low_fine: torch.Tensor, low_coarse: torch.Tensor, high_fine: torch.Tensor, high_coarse: torch.Tensor
+    ) -> torch.Tensor:
+        """``low_fine * sigmoid(upsample2(high_fine)) + upsample2(low_coarse * sigmoid(high_coarse))``.
+
+        A training on a CPU computes it in two passes.
+        """
+        given = low_fine, low_coarse, high_fine, high_coarse
+        if self.training and computes_in_loops(*given):
+            return handed_on(*_Joined.apply(*given, *(exact(each) for each in given)))
+        return low_fine * upsample2(high_fine).sigmoid() + upsample2(low_coarse * high_coarse.sigmoid())
 
 
 class _Joined(torch.autograd.Function):
-    """Keeps what it is given alone: the gate's upsampling and sigmoid are computed again for the gradients."""
+    """Keeps what it is given alone: upsampling and sigmoids are computed again for the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, fine: torch.Tensor, gate: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
-        fine, gate, coarse = (image_rows(x) for x in (fine, gate, coarse))
-        ctx.save_for_backward(fine, gate)
-        out = torch.empty_like(fine)
-        gate_and_add(fine, gate, coarse, out)
-        return out.permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+    def forward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        low_coarse, high_fine, high_coarse = (image_rows(without_exact(x)) for x in given[1:4])
+        fine, coarse, gate, coarse_gate = (image_rows(x) for x in given[4:])
+        ctx.save_for_backward(fine, low_coarse, high_fine, high_coarse)
+        opened = coarse.clone()
+        gate_by_sigmoid(opened, coarse_gate)
+        out, rounded = torch.empty_like(fine), empty_rounded(fine, high_fine.dtype == torch.bfloat16)
+        gate_and_add(fine, gate, opened, out, rounded)
+        return results(ctx, out, rounded)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        fine, gate = ctx.saved_tensors
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
+        fine, low_coarse, high_fine, high_coarse = ctx.saved_tensors
         given = image_rows(gradient)
-        of_fine, of_opened = gate_and_add_gradients(given, fine, gate)
-        found = of_fine, upsampling_gradient(of_opened), upsampling_gradient(given)
-        return tuple(each.permute(0, 3, 1, 2) for each in found)
+        of_fine, of_upsampled = gate_and_add_gradients(given, fine, high_fine)
+        of_coarse, opened = upsampling_gradient(given), high_coarse.sigmoid()
+        of_gate = torch.ops.aten.sigmoid_backward(of_coarse * low_coarse, opened)
+        found = of_fine, of_coarse * opened, upsampling_gradient(of_upsampled), of_gate
+        return *(image(each) for each in found), *4 * (None,)
 
 
 class _Concatenated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, fused: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        ctx.channels = fused.shape[1]
-        return join(image_rows(fused), image_rows(deep)).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+    def forward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+        ctx.channels = given[0].shape[1]
+        fused, deep = (image_rows(x) for x in given[2:])
+        batch, height, width, channels = fused.shape
+        rounds = given[0].dtype == torch.bfloat16
+        rounded = empty_rounded(fused.new_empty(batch, height, width, channels + deep.shape[3]), rounds)
+        return results(ctx, join(fused, deep, rounded), rounded)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
         of_deep = upsampling_gradient(image_rows(gradient), ctx.channels)
-        return gradient[:, : ctx.channels], of_deep.permute(0, 3, 1, 2)
+        return gradient[:, : ctx.channels], image(of_deep), None, None
 
 
 def _convolution(channels: int, norm: str, stride: int = 1) -> NormalizedConvolutions:

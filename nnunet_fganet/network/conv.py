@@ -17,6 +17,7 @@ from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 from nnunet_fganet.network.deform_gather import channel_rows
 from nnunet_fganet.network.layout import image_rows
+from nnunet_fganet.network.rounded import exact, without_exact
 from nnunet_fganet.precision import cpu_may_have_matrix_units
 
 # In fewer tiles than these, transforming the weights, anew in each step, costs more than Winograd's convolution saves
@@ -53,7 +54,7 @@ class Conv2d(nn.Conv2d):
         if way is None:
             return super().forward(x)
         with torch.autocast("cpu", enabled=False):
-            return _Convolution.apply(x.float(), self.weight, self.bias, way)
+            return _Convolution.apply(x, exact(x), self.weight, self.bias, way)
 
     def way(self, x: torch.Tensor) -> "Way | None":
         """How a training computes these images; None: as torch does."""
@@ -165,12 +166,12 @@ class Way:
         What is given may be in that dtype, too.
         """
         has_second_gradients = torch.is_grad_enabled()
+        gradient, x, weight = (each.to(self.dtype_of_gradients) for each in (gradient, x, weight))
         if self.backward_by_winograd and not has_second_gradients:
             return (
                 _image_gradient(gradient, weight) if wanted[0] else None,
                 winograd_weight_gradient(channel_rows(x), channel_rows(gradient), *x.shape[2:]) if wanted[1] else None,
             )
-        gradient, x, weight = (each.to(self.gradient_dtype) for each in (gradient, x, weight))
         by_product = wanted[1] and not has_second_gradients and self._has_few_pixels(gradient)
         found = torch.ops.aten.convolution_backward(
             *(gradient, x, weight, None),
@@ -211,18 +212,21 @@ def _image_gradient(gradient: torch.Tensor, weight: torch.Tensor) -> torch.Tenso
 
 class _Convolution(torch.autograd.Function):
     @staticmethod
-    def forward(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, way: Way) -> torch.Tensor:
-        return way.output(x, weight, bias)
+    def forward(
+        x: torch.Tensor, numbers: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, way: Way
+    ) -> torch.Tensor:
+        return way.output(numbers, weight, bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        x, weight, _, ctx.way = inputs
-        ctx.save_for_backward(x, weight)
+        x, numbers, weight, _, ctx.way = inputs
+        ctx.dtype = x.dtype
+        ctx.save_for_backward(without_exact(x) if ctx.way.dtype_of_gradients == x.dtype else numbers, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        of_image, of_weight, of_bias, _ = ctx.needs_input_grad
+        of_image, _, of_weight, of_bias, _ = ctx.needs_input_grad
         with torch.autocast("cpu", enabled=False):  # a caller's may still be on
             image, weight = ctx.way.gradients(gradient, *ctx.saved_tensors, (of_image, of_weight))
-            image = None if image is None else image.float()
-        return image, weight, gradient.sum((0, 2, 3)) if of_bias else None, None
+            image = None if image is None else image.to(ctx.dtype)
+        return image, None, weight, gradient.sum((0, 2, 3)) if of_bias else None, None

@@ -16,6 +16,7 @@ from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
 from nnunet_fganet.compiled.sampling import BLOCK, DTYPES, sample_columns
+from nnunet_fganet.network.rounded import exact
 
 CORNERS = 4
 
@@ -66,8 +67,8 @@ def deform_conv2d_float32_forward(
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
     """
     batch, _, height, width = x.shape
-    rows, places = channel_rows(x.float()), positions(offset, mask)
-    out = _Float32Forward.apply(rows, *places, weight_matrix(weight), bias, height, width, by_integers)
+    rows, numbers, places = channel_rows(x), channel_rows(exact(x)), positions(offset, mask)
+    out = _Float32Forward.apply(rows, numbers, *places, weight_matrix(weight), bias, height, width, by_integers)
     return out.view(batch, height, width, len(bias)).permute(0, 3, 1, 2)
 
 
@@ -75,6 +76,7 @@ class _Float32Forward(torch.autograd.Function):
     @staticmethod
     def forward(
         rows: torch.Tensor,
+        numbers: torch.Tensor,
         offset: torch.Tensor,
         mask: torch.Tensor | None,
         matrix: torch.Tensor,
@@ -84,14 +86,14 @@ class _Float32Forward(torch.autograd.Function):
         by_integers: bool,
     ) -> torch.Tensor:
         if by_integers and has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
-            return _product_of_integers(rows, offset, mask, (height, width), matrix, bias)
-        return deform_conv2d_rows(rows, offset, mask, height, width, matrix.contiguous(), bias)
+            return _product_of_integers(numbers, offset, mask, (height, width), matrix, bias)
+        return deform_conv2d_rows(numbers, offset, mask, height, width, matrix.contiguous(), bias)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        rows, offset, mask, matrix, _, ctx.height, ctx.width, _ = inputs
-        ctx.masked = mask is not None
-        ctx.save_for_backward(rows.bfloat16(), offset, matrix.bfloat16(), *([mask] if ctx.masked else []))
+        rows, _, offset, mask, matrix, _, ctx.height, ctx.width, _ = inputs
+        ctx.dtype, ctx.masked = rows.dtype, mask is not None
+        ctx.save_for_backward(rows.data.bfloat16(), offset, matrix.bfloat16(), *([mask] if ctx.masked else []))
 
     @staticmethod
     @once_differentiable
@@ -104,7 +106,7 @@ class _Float32Forward(torch.autograd.Function):
             of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
             of_matrix = rounded.t().contiguous() @ sampled_columns(*where).flatten(1)
         of_mask = of_mask if ctx.masked else None
-        return of_rows.float(), of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None, None
+        return of_rows.to(ctx.dtype), None, of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None, None
 
 
 def _product_of_integers(

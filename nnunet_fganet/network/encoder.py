@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import nn
 
+from nnunet_fganet.network.pooling import MaxPool2d
+
 
 class Encoder(nn.Module):
     """Stage 0: ConvBlock. Stage k: 2x2 max-pool, from k = 2 on SDA, ConvBlock.
@@ -33,7 +35,7 @@ class Encoder(nn.Module):
         super().__init__()
         stages = [make_block(in_channels, features[0], features[0])]
         for k in range(1, len(features)):
-            stage = nn.Sequential(nn.MaxPool2d(2))
+            stage = nn.Sequential(MaxPool2d())
             if make_sda is not None and k >= self.FIRST_STAGE_WITH_SDA:
                 stage.append(make_sda(features[k - 1]))
             stage.append(make_block(features[k - 1], features[k], features[k]))

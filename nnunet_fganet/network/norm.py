@@ -4,6 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from nnunet_fganet.network.rounded import is_rounded
+
 
 def instance_norm(x: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
     """InstanceNorm without parameters, ``(batch, channels, height, width)`` to the same shape.
@@ -35,8 +37,12 @@ def has_channels_last(x: torch.Tensor) -> bool:
 
 
 def computes_in_loops(*images: torch.Tensor) -> bool:
-    """Whether compiled loops take these images: of a CPU, float32, the first with channels last, and not recorded."""
-    usual = all(type(x) is torch.Tensor and x.dtype == torch.float32 and x.device.type == "cpu" for x in images)
+    """Whether compiled loops take these images: of a CPU, float32 or :mod:`.rounded`, and not recorded.
+
+    The first one has channels last.
+    """
+    usual = all(type(x) is torch.Tensor and x.device.type == "cpu" for x in images)
+    usual = usual and all(x.dtype == torch.float32 or is_rounded(x) for x in images)
     recorded = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return usual and has_channels_last(images[0]) and not recorded
 

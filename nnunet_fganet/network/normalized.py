@@ -12,6 +12,8 @@ from nnunet_fganet.compiled.batch_norm_gradient import normalize_gradients
 from nnunet_fganet.network.conv import Conv2d, Way
 from nnunet_fganet.network.deform_gather import channel_rows
 from nnunet_fganet.network.dropout import Dropout
+from nnunet_fganet.network.layout import image_rows
+from nnunet_fganet.network.rounded import exact, handed_on, results, without_exact
 
 _FOLLOWERS = ((nn.BatchNorm2d,), (Dropout,), (nn.LeakyReLU, nn.ReLU))
 
@@ -125,34 +127,37 @@ def _drops(dropout: Dropout) -> bool:
 def _computed(steps: list[_Step], x: torch.Tensor) -> torch.Tensor:
     parameters = [each for step in steps for each in step.parameters]
     with torch.autocast("cpu", enabled=False):
-        return cast(torch.Tensor, _Normalized.apply(x.float(), steps, *parameters))
+        return handed_on(*_Normalized.apply(x, exact(x), steps, *parameters))
 
 
 class _Normalized(torch.autograd.Function):
     """Steps one after the other; between two of them, gradients stay in the dtype that they are computed in."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, steps: list[_Step], *parameters: torch.Tensor) -> torch.Tensor:
-        ctx.steps, saved = [], []
+    def forward(
+        ctx: Any, given: torch.Tensor, x: torch.Tensor, steps: list[_Step], *parameters: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        ctx.dtype, ctx.steps, saved = given.dtype, [], []
         # Both gradients of a convolution want its images in this dtype, and nothing else keeps them in float32.
-        rounded: torch.Tensor | None = None
+        rounded: torch.Tensor | None = without_exact(given) if given.dtype == torch.bfloat16 else None
         for number, step in enumerate(steps):
             conv_weight, weight, bias = parameters[3 * number : 3 * number + 3]
             dtype = step.way.dtype_of_gradients
             convolved = step.way.output(x, conv_weight, None)
             rows, affine, activation = channel_rows(convolved), torch.stack((weight, bias)), step.activation()
             moments = _moments(step.norm, rows)
-            saved += [x.to(dtype) if rounded is None else rounded, conv_weight, rows, moments, affine]
+            saved += [x.to(dtype) if rounded is None or dtype != rounded.dtype else rounded]
+            saved += [conv_weight, rows, moments, affine]
             ctx.steps.append((step.way, step.norm.eps, activation))
-            rounds = number + 1 < len(steps) and steps[number + 1].way.dtype_of_gradients == torch.bfloat16
-            out, copy = normalize(rows, moments, affine, step.norm.eps, activation, rounds)
+            reader = steps[number + 1].way.dtype_of_gradients if number + 1 < len(steps) else step.way.gradient_dtype
+            out, copy = normalize(rows, moments, affine, step.norm.eps, activation, reader == torch.bfloat16)
             x, rounded = _images(out, convolved), None if copy is None else _images(copy, convolved)
         ctx.save_for_backward(*saved)
-        return x.detach()  # for autograd forbids to write into a view that one of its functions returns
+        return results(ctx, image_rows(x), None if rounded is None else image_rows(rounded))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
         saved = ctx.saved_tensors
         found: list[torch.Tensor | None] = []
         with torch.autocast("cpu", enabled=False):  # a caller's may still be on
@@ -160,11 +165,11 @@ class _Normalized(torch.autograd.Function):
                 x, conv_weight, *normalized = saved[5 * number : 5 * number + 5]
                 given = *normalized, eps, activation, way.dtype_of_gradients
                 rows, of_affine = normalize_gradients(channel_rows(gradient), *given)
-                wanted = number > 0 or ctx.needs_input_grad[0], ctx.needs_input_grad[2 + 3 * number]
+                wanted = number > 0 or ctx.needs_input_grad[0], ctx.needs_input_grad[3 + 3 * number]
                 of_x, of_conv = way.gradients(_images(rows, gradient), x, conv_weight, wanted)
                 found = [of_conv, *of_affine, *found]
                 gradient = of_x
-        return None if gradient is None else gradient.float(), None, *found
+        return None if gradient is None else gradient.to(ctx.dtype), None, None, *found
 
 
 def _images(rows: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """SDA: attention from a spatial shift and a deformable convolution."""
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,9 +12,10 @@ from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.deform_conv import DeformConv2d
-from nnunet_fganet.network.layout import image_rows
+from nnunet_fganet.network.layout import image, image_rows
 from nnunet_fganet.network.norm import InstanceNorm2d, computes_in_loops, image_norm
 from nnunet_fganet.network.normalized import is_plain
+from nnunet_fganet.network.rounded import empty_rounded, exact, handed_on, results, rounds_images, without_exact
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 KERNEL_SIZE = 3
@@ -58,9 +59,7 @@ class SDA(nn.Module):
         """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""
         shifted = self._shifted(self.pointwise(x))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
-        deformed = self.deform_conv(shifted, offset, mask)
-        # Deformable convolutions may compute in bfloat16 where nothing else does.
-        return self._gated(x, deformed.to(x.dtype))
+        return self._gated(x, self.deform_conv(shifted, offset, mask))
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes.
@@ -68,7 +67,7 @@ class SDA(nn.Module):
         There it has no second gradients.
         """
         if self.training and _is_in_loops(self.norm) and computes_in_loops(x):
-            return cast(torch.Tensor, _Shifted.apply(x))
+            return handed_on(*_Shifted.apply(x, rounds_images()))
         return functional.gelu(self.norm(spatial_shift(x)))
 
     def _gated(self, x: torch.Tensor, deformed: torch.Tensor) -> torch.Tensor:
@@ -77,8 +76,9 @@ class SDA(nn.Module):
         There it has no second gradients.
         """
         if self.training and computes_in_loops(x, deformed):
-            return cast(torch.Tensor, _Gated.apply(x, deformed))
-        return x * image_norm(deformed).sigmoid()
+            return handed_on(*_Gated.apply(x, exact(x), deformed))
+        # Deformable convolutions may compute in bfloat16 where nothing else does.
+        return x * image_norm(deformed.to(x.dtype)).sigmoid()
 
 
 def _is_in_loops(norm: nn.Module) -> bool:
@@ -90,34 +90,38 @@ class _Shifted(torch.autograd.Function):
     """Keeps its input alone, and the moments of each channel."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, x: torch.Tensor, rounds: bool) -> tuple[torch.Tensor, torch.Tensor | None]:
         rows, steps = image_rows(x), torch.tensor(DIRECTIONS)
         moments = shift_moments(rows, steps)
         ctx.save_for_backward(rows, steps, *moments)
-        return shift_norm_gelu(rows, steps, moments).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+        rounded = empty_rounded(rows, rounds)
+        return results(ctx, shift_norm_gelu(rows, steps, moments, rounded=rounded), rounded)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor, None]:
         rows, steps, *moments = ctx.saved_tensors
-        return shift_norm_gelu_gradient(image_rows(gradient), rows, steps, tuple(moments)).permute(0, 3, 1, 2)
+        return image(shift_norm_gelu_gradient(image_rows(gradient), rows, steps, tuple(moments))), None
 
 
 class _Gated(torch.autograd.Function):
     """Keeps what it is given alone, and the moments of each image: the sigmoid is computed again for the gradients."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, deformed: torch.Tensor) -> torch.Tensor:
-        rows, attention = image_rows(x), image_rows(deformed)
+    def forward(
+        ctx: Any, x: torch.Tensor, numbers: torch.Tensor, deformed: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        rows, attention = image_rows(numbers), image_rows(deformed)
         moments = image_moments(attention)
-        ctx.save_for_backward(rows, attention, moments)
-        return gate(rows, attention, moments).permute(0, 3, 1, 2).detach()  # see NormalizedConvolutions
+        ctx.save_for_backward(image_rows(without_exact(x)), attention, moments)
+        rounded = empty_rounded(rows, x.dtype == torch.bfloat16)
+        return results(ctx, gate(rows, attention, moments, rounded), rounded)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        found = gate_gradients(image_rows(gradient), *ctx.saved_tensors)
-        return tuple(each.permute(0, 3, 1, 2) for each in found)
+    def backward(ctx: Any, gradient: torch.Tensor, _: None) -> tuple[torch.Tensor | None, ...]:
+        of_rows, of_attention = gate_gradients(image_rows(gradient), *ctx.saved_tensors)
+        return image(of_rows), None, image(of_attention)
 
 
 def offset_and_mask(points: torch.Tensor, modulated: bool) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -14,6 +14,8 @@ from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.conv_block import ConvBlock
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.normalized import NormalizedConvolutions
+from nnunet_fganet.network.pooling import MaxPool2d
+from nnunet_fganet.network.rounded import exact
 from nnunet_fganet.network.sda import SDA
 
 
@@ -28,7 +30,7 @@ SEQUENCES = {
     "ReLU": lambda: NormalizedConvolutions(conv(5, 18, 1), nn.BatchNorm2d(18), nn.ReLU(inplace=True)),
     "separable": lambda: NormalizedConvolutions(conv(5, 5, groups=5), nn.BatchNorm2d(5), conv(5, 20, 1)),
     "between others": lambda: NormalizedConvolutions(
-        nn.AvgPool2d(2), conv(5, 18), nn.BatchNorm2d(18), nn.LeakyReLU(0.2), nn.MaxPool2d(2), conv(18, 3)
+        nn.AvgPool2d(2), conv(5, 18), nn.BatchNorm2d(18), nn.LeakyReLU(0.2), MaxPool2d(), conv(18, 3)
     ),
 }
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -39,7 +41,9 @@ def calls(monkeypatch):
     """How many steps were computed together, call by call."""
     counts, apply = [], normalized._Normalized.apply
     monkeypatch.setattr(
-        normalized._Normalized, "apply", lambda x, steps, *rest: counts.append(len(steps)) or apply(x, steps, *rest)
+        normalized._Normalized,
+        "apply",
+        lambda x, numbers, steps, *rest: counts.append(len(steps)) or apply(x, numbers, steps, *rest),
     )
     return counts
 
@@ -62,7 +66,7 @@ def computed(sequence, x, forward=NormalizedConvolutions.forward, in_bfloat16=Fa
         out = forward(sequence, x)
     out.float().backward(torch.randn(out.shape))
     kept = [buffer for name, buffer in sequence.named_buffers()]
-    return [out.detach(), *kept], [x.grad, *(parameter.grad for parameter in sequence.parameters())]
+    return [exact(out).detach(), *kept], [x.grad, *(parameter.grad for parameter in sequence.parameters())]
 
 
 def assert_near(found, expected, error):
@@ -175,7 +179,7 @@ def test_what_comes_out_may_be_written_into():
     assert block[0].weight.grad.isfinite().all()
 
 
-def test_between_two_convolutions_gradients_stay_in_bfloat16(monkeypatch):
+def test_gradients_of_a_training_in_bfloat16_stay_in_it(monkeypatch):
     dtypes, gradients = [], normalized.normalize_gradients
     monkeypatch.setattr(
         normalized,
@@ -185,7 +189,7 @@ def test_between_two_convolutions_gradients_stay_in_bfloat16(monkeypatch):
     block, x = make("block"), torch.randn(2, 5, 14, 18)
     with torch.autocast("cpu", torch.bfloat16):
         block(x).sum().backward()
-    assert dtypes == [torch.float32, torch.bfloat16]
+    assert dtypes == [torch.bfloat16, torch.bfloat16]
 
 
 def test_dropout_is_drawn_anew_in_each_call():
@@ -206,13 +210,20 @@ def test_bga_of_a_training_agrees_with_its_formula(layout):
             each.contiguous(memory_format=LAYOUTS[layout]).requires_grad_() for each in (low.clone(), high.clone())
         ]
         one = copy.deepcopy(bga)
-        fine, gate, coarse = one.low_fine(given[0]), one.high_fine(given[1]), one.low_coarse(given[0])
-        out = joined(one, fine, gate, coarse)
+        fine, coarse = (
+            (one.low_fine(given[0]), one.low_coarse(given[0])),
+            (one.high_fine(given[1]), one.high_coarse(given[1])),
+        )
+        out = joined(one, *fine, *coarse)
         torch.manual_seed(1)
         return out.detach(), *torch.autograd.grad(out, given, torch.randn(out.shape))
 
     found = results(BGA._joined)
-    expected = results(lambda _, fine, gate, coarse: fine * upsample2(gate).sigmoid() + upsample2(coarse))
+    expected = results(
+        lambda _, fine, coarse, gate, coarse_gate: (
+            fine * upsample2(gate).sigmoid() + upsample2(coarse * coarse_gate.sigmoid())
+        )
+    )
     assert_near(found, expected, 1e-4)
 
 

@@ -202,6 +202,18 @@ def write_sums(typing_context: Any, out: Any) -> Any:
     return types.void(types.int64), generate
 
 
+@intrinsic
+def load_sums(typing_context: Any, given: Any) -> Any:
+    """Go on with sums that :func:`write_sums` has written to an address."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        for k, tile in enumerate((*_HIGH_SUMS, *_LOW_SUMS)):
+            _load(builder, tile, _pointer(builder, values[0], k * _TILE_BYTES), _LONG(ROW_BYTES))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
+
+
 def _load(builder: Any, tile: int, place: Any, stride: Any) -> None:
     _call(builder, "tileloadd64", _BYTE(tile), place, stride)
 

@@ -199,6 +199,27 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
     return max(low, 0), min(low + 1, size - 1), low_share, high_share
 
 
+@compiled
+def corners(offset: Array, mask: Array, kernel: int, height: int, width: int, pixel: int, tap: int) -> Any:
+    """Numbers of the four rows that a sample of a pixel is a mixture of, and their shares: zeros outside the image.
+
+    NaN in an offset makes NaN of the shares.
+    """
+    base = np.int64(np.uint32(pixel) // np.uint32(height * width)) * (height * width)  # see _position
+    i = np.int64(np.uint32(pixel - base) // np.uint32(width))
+    row, column = _position(i, pixel - base - i * width, tap, kernel, offset, pixel)
+    if not (row >= -1 and row < height and column >= -1 and column < width):
+        share = _F(np.nan) if math.isnan(row) or math.isnan(column) else _F(0)
+        return (base, base, base, base), (share, share, share, share)
+    top, bottom, up, down = _neighbours(row, height)
+    left, right, before, after = _neighbours(column, width)
+    factor = mask[pixel, tap] if mask.size else _F(1)
+    up, down = up * factor, down * factor
+    above, below = base + top * width, base + bottom * width
+    places = above + left, above + right, below + left, below + right
+    return places, (up * before, up * after, down * before, down * after)
+
+
 def _sampler(write: Any) -> Any:
     """Compile what writes the samples of one pixel; ``write`` is of :mod:`.mixtures`."""
 

@@ -15,6 +15,7 @@ from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
+from nnunet_fganet.compiled.sample_weight_gradient import multiplies_gradients, sample_weight_gradient
 from nnunet_fganet.compiled.sampling import BLOCK, DTYPES, sample_columns
 from nnunet_fganet.network.rounded import exact
 
@@ -104,9 +105,23 @@ class _Float32Forward(torch.autograd.Function):
             rounded = gradient.bfloat16()
             columns_gradient = (rounded @ matrix).view(len(rows), offset.shape[1], rows.shape[1])
             of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
-            of_matrix = rounded.t().contiguous() @ sampled_columns(*where).flatten(1)
+            of_matrix = _matrix_gradient(*where, rounded)
         of_mask = of_mask if ctx.masked else None
-        return of_rows.to(ctx.dtype), None, of_offset, of_mask, of_matrix.float(), gradient.sum(0), None, None, None
+        return of_rows.to(ctx.dtype), None, of_offset, of_mask, of_matrix, gradient.sum(0), None, None, None
+
+
+def _matrix_gradient(
+    rows: torch.Tensor,
+    offset: torch.Tensor,
+    mask: torch.Tensor | None,
+    height: int,
+    width: int,
+    gradient: torch.Tensor,
+) -> torch.Tensor:
+    """Gradient of a :func:`weight_matrix`, float32, from that of the output ``(batch * height * width, channels)``."""
+    if multiplies_gradients(rows.shape[1], gradient.shape[1]):
+        return sample_weight_gradient(rows, offset, mask, (height, width), gradient)
+    return (gradient.t().contiguous() @ sampled_columns(rows, offset, mask, height, width).flatten(1)).float()
 
 
 def _product_of_integers(

@@ -99,6 +99,23 @@ def test_gradients_of_the_gate_are_those_of_torch_in_double_precision(seed, shap
         torch.testing.assert_close(each.double(), of_torch, **bounds)
 
 
+@pytest.mark.parametrize("groups_of", [2, 3])
+def test_copies_and_gradients_in_bfloat16_are_those_of_float32_rounded(groups_of):
+    torch.manual_seed(0)
+    rows, attention, gradient = (torch.randn(2, 5, 7, 8 * groups_of) for _ in range(3))
+    rounded, moments = torch.empty_like(rows, dtype=torch.bfloat16), image_moments(attention)
+    assert torch.equal(gate(rows, attention, moments, rounded).bfloat16(), rounded)
+    assert torch.equal(shift_norm_gelu(rows, STEPS, rounded=rounded).bfloat16(), rounded)
+    given = gradient.bfloat16(), rows.bfloat16()
+    found = gate_gradients(*given, attention, moments)
+    expected = gate_gradients(*(each.float() for each in given), attention, moments)
+    assert torch.equal(found[0], expected[0].bfloat16()) and torch.equal(found[1], expected[1])
+    terms = rows, STEPS, shift_moments(rows, STEPS)
+    assert torch.equal(shift_norm_gelu_gradient(given[0], *terms), shift_norm_gelu_gradient(given[0].float(), *terms))
+    with pytest.raises(ValueError, match="rounded must be"):
+        gate(rows, attention, moments, rows)
+
+
 def expected_gate_gradients(gradient, rows, attention):
     rows, attention = rows.double().requires_grad_(), attention.double().requires_grad_()
     out = rows * functional.layer_norm(attention, attention.shape[1:]).sigmoid()

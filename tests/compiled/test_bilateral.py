@@ -89,6 +89,31 @@ def test_joined_images_are_those_of_torch(seed, batch, channels, height, width, 
     torch.testing.assert_close(found[..., channels[0] :].double(), upsampled, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("channels", [16, 21])
+def test_copies_are_what_is_written_rounded(channels):
+    fine, gate, coarse = (rows_of(each) for each in tensors(0, 2, channels, 3, 4))
+    out, rounded = torch.empty_like(fine), torch.empty_like(fine, dtype=torch.bfloat16)
+    gate_and_add(fine, gate, coarse, out, rounded)
+    assert torch.equal(rounded, out.bfloat16())
+    rounded = torch.empty(2, 6, 8, 2 * channels, dtype=torch.bfloat16)
+    joined_images = join(fine, gate, rounded)
+    assert torch.equal(rounded, joined_images.bfloat16())
+    with pytest.raises(ValueError, match="rounded must be"):
+        join(fine, gate, rounded.half())
+    with pytest.raises(ValueError, match="rounded must be"):
+        gate_and_add(fine, gate, coarse, out, rounded)
+
+
+@pytest.mark.parametrize("channels", [16, 21])
+def test_gradients_in_bfloat16_are_those_of_float32_rounded(channels):
+    fine, gate, _ = (rows_of(each) for each in tensors(0, 2, channels, 3, 4))
+    gradient = torch.randn_like(fine).bfloat16()
+    found = gate_and_add_gradients(gradient, fine, gate.bfloat16())
+    expected = gate_and_add_gradients(gradient.float(), fine, gate.bfloat16().float())
+    assert torch.equal(found[0], expected[0]) and torch.equal(found[1], expected[1].bfloat16())
+    assert torch.equal(upsampling_gradient(gradient, 3), upsampling_gradient(gradient.float(), 3).bfloat16())
+
+
 def test_positions_are_exact_in_large_images():
     fine, gate, coarse = tensors(0, 1, 1, 3, 1000)
     expected = fine.double() * upsample2(gate.double()).sigmoid() + upsample2(coarse.double())

@@ -82,7 +82,7 @@ from nnunet_fganet.network.deform_conv import deform_conv2d
 from nnunet_fganet.compiled.attention import shift_moments, shift_norm_gelu
 from nnunet_fganet.compiled.attention_gradient import shift_norm_gelu_gradient
 from nnunet_fganet.compiled.bfloat16_conv import bfloat16_conv2d, bfloat16_weight
-from nnunet_fganet.compiled.bilateral import gate_and_add, join
+from nnunet_fganet.compiled.bilateral import gate_and_add, gate_and_add_gradients, join
 from nnunet_fganet.compiled.depthwise import depthwise_conv2d
 from nnunet_fganet.compiled.dropout import drop
 from nnunet_fganet.compiled.few_channels import conv2d_from_few
@@ -91,6 +91,7 @@ from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.compiled.matrix_units import has_matrix_units, tiles_of
 from nnunet_fganet.compiled.sample_products import multiply_samples
+from nnunet_fganet.compiled.sample_weight_gradient import sample_weight_gradient
 from nnunet_fganet.compiled.sampling import sample_levels
 from nnunet_fganet.network.deform_gather import channel_rows, positions
 from nnunet_fganet.network.spatial_shift import DIRECTIONS
@@ -117,6 +118,8 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
                 out = torch.empty(70, 40, dtype=dtype)
                 multiply_samples(*given, 0.1, 128, tiles_of(weight.to(torch.int8)), *terms, out)
                 multiply_samples(*given, 1.0, 0, tiles_of(weight.bfloat16()), *terms, out)
+            given = some.bfloat16().contiguous(), places[0], mask, (5, 7)
+            sample_weight_gradient(*given, torch.rand(70, 96).bfloat16())
 for size in (1, 2, 3, 4, 5, 9):
     rows, weight = torch.randn(2 * size * (size + 1), 18), transformed_weight(torch.randn(20, 18, 3, 3))
     winograd_conv2d(rows, size, size + 1, weight, torch.zeros(20), 0.0)
@@ -128,11 +131,14 @@ for size in (1, 2, 3, 4, 5, 9):
     depthwise_conv2d(many, torch.rand(3, 3, 40), torch.rand(40))
     fixed_point_weight(torch.rand(size, 7 * size, 3, 3)), drop(many, size, 2**14)
     steps = torch.tensor(DIRECTIONS)
+    rounded, moments = many.bfloat16(), image_moments(many)
     shift_norm_gelu(many, steps), shift_norm_gelu(many, steps, dtype=torch.float16), gate(many, many)
-    gate_gradients(many, many, many, image_moments(many))
+    shift_norm_gelu(many, steps, rounded=rounded), gate(many, many, moments, rounded)
+    gate_gradients(many, many, many, moments), gate_gradients(rounded, rounded, many, moments)
     for channels in (40, 72):
         some = torch.rand(2, size, size + 1, channels)
         shift_norm_gelu_gradient(some, some, steps, shift_moments(some, steps))
+        shift_norm_gelu_gradient(some.bfloat16(), some, steps, shift_moments(some, steps))
     for stride in (1, 2):
         for out_channels in (1, 16, 35) if has_matrix_units() else ():
             tiles = fixed_point_weight(torch.rand(out_channels, 40, 3, 3))
@@ -144,9 +150,12 @@ for size in (1, 2, 3, 4, 5, 9):
                 twice = torch.rand(2, 2 * size, 2 * size + 2, 40).to(given.dtype)
                 fixed_point_conv2d(twice, *terms, [given, given])
                 fixed_point_conv2d(twice[..., :20].contiguous(), *terms, [given[..., 20:].contiguous()])
-    upsampling_gradient(torch.rand(2, 2 * size, 2 * size + 2, 40), 3)
-    join(torch.rand(2, 2 * size, 2 * size + 2, 20), torch.rand(2, size, size + 1, 35))
-    gate_and_add(torch.rand(2, 2 * size, 2 * size + 2, 3), *torch.rand(2, 2, size, size + 1, 3))
+    twice, halves = torch.rand(2, 2 * size, 2 * size + 2, 35), torch.rand(2, 2, size, size + 1, 35)
+    upsampling_gradient(twice, 3), upsampling_gradient(twice.bfloat16(), 3)
+    join(twice[..., :20].contiguous(), halves[0], torch.empty(2, 2 * size, 2 * size + 2, 55).bfloat16())
+    gate_and_add(twice, *halves, rounded=twice.bfloat16())
+    gate_and_add_gradients(twice, twice, halves[0])
+    gate_and_add_gradients(twice.bfloat16(), twice, halves[0].bfloat16())
 """
     environment = {**os.environ, "NUMBA_BOUNDSCHECK": "1"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=300)

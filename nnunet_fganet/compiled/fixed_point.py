@@ -202,7 +202,7 @@ def _write(
 
 
 @inlined
-def _convolve_panel(
+def convolve_panel(
     part: Array, ring: int, columns: int, channels: int, kernel: int, stride: int, factor: int, steps: int,
     line: int, lines: int, width: int, sums: Array, unit: Any, scale: Array, bias: Array, slope: Any,
     out: Array, first: int, out_width: int, start: int,
@@ -308,7 +308,7 @@ def _loop(dtype: torch.dtype, out_dtype: torch.dtype) -> Any:
                 first = (image * out_height + top + line) * out_width + left
                 for panel in range(share * panels // shares, (share + 1) * panels // shares):
                     factor = a[11] + panel * kernel * steps * STEP_BYTES
-                    _convolve_panel(
+                    convolve_panel(
                         part, ring, wide, channels, kernel, stride, factor, steps, line, several, count_across,
                         sums, unit, scale, bias, slope, out, first, out_width, panel * PANEL,
                     )  # fmt: skip

@@ -11,12 +11,13 @@ import torch
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, fixed_point_conv2d
+from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import deform_conv2d_rows, sampled_columns, sampled_columns_gradients
+from nnunet_fganet.compiled.sample_fixed_point import multiply_sample_integers
 from nnunet_fganet.compiled.sample_weight_gradient import multiplies_gradients, sample_weight_gradient
-from nnunet_fganet.compiled.sampling import BLOCK, DTYPES, sample_columns
+from nnunet_fganet.compiled.sampling import DTYPES
 from nnunet_fganet.network.rounded import exact
 
 CORNERS = 4
@@ -61,8 +62,8 @@ def deform_conv2d_float32_forward(
 ) -> torch.Tensor:
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, only the backward pass in bfloat16.
 
-    ``by_integers``: where there are matrix units, products are those of 16-bit integers; what is NaN or infinite in a
-    sample then makes NaN of up to 128 neighbouring pixels.
+    ``by_integers``: where there are matrix units, products are those of 16-bit integers; what is NaN or infinite in
+    ``x`` or ``mask`` then makes NaN of all.
 
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
@@ -87,7 +88,8 @@ class _Float32Forward(torch.autograd.Function):
         by_integers: bool,
     ) -> torch.Tensor:
         if by_integers and has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
-            return _product_of_integers(numbers, offset, mask, (height, width), matrix, bias)
+            weight = fixed_point_weight(matrix[:, :, None, None])
+            return multiply_sample_integers(numbers, offset, mask, (height, width), *weight, bias)
         return deform_conv2d_rows(numbers, offset, mask, height, width, matrix.contiguous(), bias)
 
     @staticmethod
@@ -122,26 +124,6 @@ def _matrix_gradient(
     if multiplies_gradients(rows.shape[1], gradient.shape[1]):
         return sample_weight_gradient(rows, offset, mask, (height, width), gradient)
     return (gradient.t().contiguous() @ sampled_columns(rows, offset, mask, height, width).flatten(1)).float()
-
-
-def _product_of_integers(
-    rows: torch.Tensor,
-    offset: torch.Tensor,
-    mask: torch.Tensor | None,
-    size: tuple[int, int],
-    matrix: torch.Tensor,
-    bias: torch.Tensor,
-) -> torch.Tensor:
-    """Samples times a :func:`weight_matrix`, both as 16-bit integers, block by block; float32."""
-    tiles, scale = fixed_point_weight(matrix[:, :, None, None])
-    columns = rows.new_empty(min(BLOCK, len(rows)), offset.shape[1], rows.shape[1])
-    out = rows.new_empty(len(rows), len(bias))
-    for first in range(0, len(rows), BLOCK):
-        block = columns[: len(rows) - first]
-        sample_columns(rows, offset, mask, size, first, block)
-        given = block.view(1, 1, len(block), -1)
-        out[first : first + BLOCK] = fixed_point_conv2d(given, tiles, scale, bias, 1, 1.0, torch.float32)[0, 0]
-    return out
 
 
 def _product(columns: torch.Tensor, matrix: torch.Tensor, bias: torch.Tensor | None, shape: torch.Size) -> torch.Tensor:

@@ -90,6 +90,7 @@ from nnunet_fganet.compiled.fixed_point import fixed_point_conv2d
 from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.gate import gate, gate_gradients, image_moments
 from nnunet_fganet.compiled.matrix_units import has_matrix_units, tiles_of
+from nnunet_fganet.compiled.sample_fixed_point import multiply_sample_integers
 from nnunet_fganet.compiled.sample_products import multiply_samples
 from nnunet_fganet.compiled.sample_weight_gradient import sample_weight_gradient
 from nnunet_fganet.compiled.sampling import sample_levels
@@ -118,6 +119,8 @@ for scale in (0, 1, 1e3, 1e9, 1e30, float("inf"), float("nan")):
                 out = torch.empty(70, 40, dtype=dtype)
                 multiply_samples(*given, 0.1, 128, tiles_of(weight.to(torch.int8)), *terms, out)
                 multiply_samples(*given, 1.0, 0, tiles_of(weight.bfloat16()), *terms, out)
+            tiles = fixed_point_weight(torch.rand(20, 576, 1, 1))
+            multiply_sample_integers(some.contiguous(), places[0], mask, (5, 7), *tiles, torch.rand(20))
             given = some.bfloat16().contiguous(), places[0], mask, (5, 7)
             sample_weight_gradient(*given, torch.rand(70, 96).bfloat16())
 for size in (1, 2, 3, 4, 5, 9):

@@ -3,6 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunet_fganet.compiled import sample_fixed_point
+from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.network import deform_gather
 from nnunet_fganet.network.conv import Conv2d
@@ -166,10 +168,10 @@ def test_trainings_in_bfloat16_are_exact_forward(modulated, shape, by_integers, 
 
 @needs_units
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
-@pytest.mark.parametrize("block", [17, 61])
-def test_products_of_integers_block_by_block(kernel_size, block, monkeypatch):
-    """The last block has 10 pixels of 180, or 58."""
-    monkeypatch.setattr(deform_gather, "BLOCK", block)
+@pytest.mark.parametrize("most", [32, 96])
+def test_products_of_integers_part_by_part(kernel_size, most, monkeypatch):
+    """The last part has 20 pixels of 180, or 84."""
+    monkeypatch.setattr(sample_fixed_point, "_MOST_PIXELS", most)
     tensors = inputs(0, 2, 19, 20, 9, 10, kernel_size)
     given = [tensors[name] for name in ("x", "offset", "weight", "bias", "mask")]
     expected = deform_conv2d(**tensors, backend="torchvision")
@@ -186,12 +188,41 @@ def test_products_of_integers_of_unusual_images(value):
     tensors["x"][0, 1, 3, 4] = value
     given = [tensors[name] for name in ("x", "offset", "weight", "bias")]
     found = deform_gather.deform_conv2d_float32_forward(*given, None)
-    reads = found[0, :, 2:5, 3:6]
     if value == value:
         expected = deform_conv2d(*given, backend="torchvision")
         assert (found - expected).abs().max() < 4e-4 * expected.abs().max()
     else:
-        assert reads.isnan().all() and found[0, :, 20:].isfinite().all()
+        assert found.isnan().all()
+
+
+@needs_units
+def test_products_of_integers_at_offsets_that_are_no_numbers():
+    tensors = inputs(0, 2, 3, 4, 9, 11)
+    given = [tensors[name] for name in ("x", "offset", "weight", "bias", "mask")]
+    for value in (1e30, float("inf"), float("nan")):
+        tensors["offset"][1, 5, 3, 4] = value
+        found, expected = deform_gather.deform_conv2d_float32_forward(*given), deform_conv2d(*given)
+        assert torch.equal(found.isnan(), expected.isnan()) and found.isnan().any() == (value != value)
+        is_number = expected == expected
+        assert (found - expected)[is_number].norm() < 4e-4 * expected[is_number].norm()
+
+
+@needs_units
+def test_products_of_integers_refuse_what_they_cannot_read():
+    rows, offset, weight = torch.randn(20, 8), torch.zeros(20, 9, 2), torch.randn(4, 72, 1, 1)
+    given, bias = (rows, offset, None, (4, 5)), torch.zeros(4)
+    tiles, scale = fixed_point_weight(weight)
+    assert sample_fixed_point.multiply_sample_integers(*given, tiles, scale, bias).shape == (20, 4)
+    with pytest.raises(ValueError, match="weight must be"):
+        sample_fixed_point.multiply_sample_integers(*given, tiles[:, :, :1], scale, bias)
+    with pytest.raises(ValueError, match="scale must be"):
+        sample_fixed_point.multiply_sample_integers(*given, tiles, scale[:3], bias)
+    with pytest.raises(ValueError, match="rows must be one of"):
+        sample_fixed_point.multiply_sample_integers(rows.half(), *given[1:], tiles, scale, bias)
+    many, far = torch.randn(1, 8000), torch.zeros(1, 9, 2)
+    tiles, scale = fixed_point_weight(torch.randn(4, 72000, 1, 1))
+    with pytest.raises(ValueError, match="32 bits do not hold the sums of 72000 products"):
+        sample_fixed_point.multiply_sample_integers(many, far, None, (1, 1), tiles, scale, bias)
 
 
 def test_other_passes_in_bfloat16_are_not():

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.integers import LARGEST, write_integers
 from nnunet_fganet.compiled.matrix_units import PANEL, STEP
+from nnunet_fganet.compiled.rounding import round_row, rounded_address
 from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, next_part, parts, pointer, run_parts
 
 Array = NDArray[Any]
@@ -23,8 +24,10 @@ _F = np.float32
 _TINY = np.finfo(np.float32).tiny  # smaller scales have no reciprocal
 
 
-def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def fixed_point_weight(weight: torch.Tensor, rounded: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """``(out_channels, in_channels, k, k)`` as :func:`.fixed_point.fixed_point_conv2d` takes it.
+
+    ``rounded`` ``(out_channels, k * k * in_channels)``, bfloat16: a copy, written beside.
 
     Returns
     -------
@@ -42,7 +45,8 @@ def fixed_point_weight(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor
     tiles = lines.new_empty(panels, kernel, steps, 2, _QUADS, PANEL, 4, dtype=torch.int8)
     scale = lines.new_empty(out_channels)
     sizes = out_channels, kernel, kernel * channels
-    run_parts(_loop(), panels, *sizes, lines.data_ptr(), scale.data_ptr(), tiles.data_ptr())
+    addresses = lines.data_ptr(), scale.data_ptr(), tiles.data_ptr(), rounded_address(rounded, *lines.shape)
+    run_parts(_loop(), panels, *sizes, *addresses)
     return tiles, scale
 
 
@@ -63,15 +67,17 @@ def _fill_scales(bits: Array, first: int, scale_bits: Array, scale: Array) -> No
 
 
 @compiled
-def _write_step(numbers: Array, first: int, start: int, count: int, scale: Array, lines: Array) -> None:
+def _write_step(numbers: Array, first: int, start: int, count: int, scale: Array, lines: Array, rounded: Array) -> None:
     """Integers of some numbers of each channel of a panel, line by line of :data:`STEP`, filled up with zeros.
 
-    ``lines`` ``(2, PANEL * STEP)``: high and low bytes.
+    ``lines`` ``(2, PANEL * STEP)``: high and low bytes; ``rounded`` like ``numbers``, or nothing.
     """
     for channel in range(first, min(first + PANEL, len(numbers))):
         to = (channel - first) * STEP
         write_integers(numbers, channel, start, start + count, _F(1) / scale[channel], _F(1), lines, to)
         lines[:, to + count : to + STEP] = 0
+        if len(rounded):
+            round_row(numbers, channel, start, start + count, rounded)
 
 
 @compiled
@@ -89,7 +95,7 @@ def _loop() -> Any:
 
     @loop("float32")
     def write_panels(data: Any) -> None:
-        a = arguments(data, 6)
+        a = arguments(data, 7)
         out_channels, kernel, length = a[0], a[1], a[2]
         panels, steps = -(-out_channels // PANEL), -(-length // STEP)
         numbers = carray(pointer(a[3]), (out_channels, kernel * length), np.float32)
@@ -97,6 +103,7 @@ def _loop() -> Any:
         scale = carray(pointer(a[4]), out_channels, np.float32)
         scale_bits = carray(pointer(a[4]), out_channels, np.int32)
         tiles = carray(pointer(a[5]), (panels, kernel, steps, 2, _QUADS, PANEL), np.int32)
+        rounded = carray(pointer(a[6]), (out_channels if a[6] else 0, kernel * length), np.uint16)
         lines = np.zeros((2, PANEL * STEP), np.int8)
         panel = next_part(data)
         while panel < parts(data):
@@ -106,7 +113,7 @@ def _loop() -> Any:
             for row in range(kernel):
                 for step in range(steps):
                     start = step * STEP
-                    _write_step(numbers, first, row * length + start, min(STEP, length - start), scale, lines)
+                    _write_step(numbers, first, row * length + start, min(STEP, length - start), scale, lines, rounded)
                     _transpose(lines.view(np.int32), tiles[panel, row, step])
             finish_part(data)
             panel = next_part(data)

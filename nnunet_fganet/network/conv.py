@@ -12,10 +12,11 @@ from nnunet_fganet.compiled.fixed_point_weight import fixed_point_weight
 from nnunet_fganet.compiled.lanes import LANES
 from nnunet_fganet.compiled.matrix_units import has_matrix_units
 from nnunet_fganet.compiled.operators import winograd_conv2d_rows
+from nnunet_fganet.compiled.sample_weight_gradient import multiplies_gradients, sample_weight_gradient
 from nnunet_fganet.compiled.tiles import count_tiles
 from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
-from nnunet_fganet.network.deform_gather import channel_rows
+from nnunet_fganet.network.deform_gather import channel_rows, weight_matrix
 from nnunet_fganet.network.layout import image_rows
 from nnunet_fganet.network.rounded import exact, without_exact
 from nnunet_fganet.precision import cpu_may_have_matrix_units
@@ -142,20 +143,35 @@ class Way:
         """What :meth:`gradients` computes in."""
         return torch.float32 if self.backward_by_winograd else self.gradient_dtype
 
-    def output(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        """``(batch, out_channels, height, width)``, float32."""
+    def rounded_weight(self, weight: torch.Tensor) -> torch.Tensor | None:
+        """Memory for the weights that :meth:`gradients` takes, where :meth:`output` writes them on its way."""
+        if not self.forward_by_integers or self.dtype_of_gradients != torch.bfloat16:
+            return None
+        return torch.empty_like(weight, dtype=torch.bfloat16, memory_format=torch.channels_last)
+
+    def output(
+        self,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        rounded_weight: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """``(batch, out_channels, height, width)``, float32; ``rounded_weight``: of :meth:`rounded_weight`."""
         # Our loops' results are detached, for autograd forbids to write into a view that one of its functions returns.
         if self.forward_by_integers:
-            return self._output_by_integers(x, weight, bias).detach()
+            return self._output_by_integers(x, weight, bias, rounded_weight).detach()
         if self.forward_by_winograd:
             bias = weight.new_zeros(len(weight)) if bias is None else bias
             return convolve_by_winograd(x, transformed_weight(weight), bias).detach()
         conv = self.conv
         return functional.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    def _output_by_integers(self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    def _output_by_integers(
+        self, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, rounded: torch.Tensor | None
+    ) -> torch.Tensor:
         bias = weight.new_zeros(len(weight)) if bias is None else bias
-        given = image_rows(x), *fixed_point_weight(weight), bias, self.conv.stride[0], 1.0, torch.float32
+        tiles = fixed_point_weight(weight, None if rounded is None else weight_matrix(rounded))
+        given = image_rows(x), *tiles, bias, self.conv.stride[0], 1.0, torch.float32
         return fixed_point_conv2d(*given).permute(0, 3, 1, 2)
 
     def gradients(
@@ -179,7 +195,7 @@ class Way:
             *(False, [0, 0], self.conv.groups),
             [wanted[0], wanted[1] and not by_product, False],
         )
-        of_weight = _weight_gradient_by_product(gradient, x, self.conv) if by_product else found[1]
+        of_weight = _weight_gradient_of_few_pixels(gradient, x, self.conv) if by_product else found[1]
         return found[0] if wanted[0] else None, of_weight.float() if wanted[1] else None
 
     def _has_few_pixels(self, gradient: torch.Tensor) -> bool:
@@ -188,6 +204,16 @@ class Way:
         plain = conv.kernel_size == (3, 3) and conv.dilation == (1, 1) and conv.groups == 1
         pixels = len(gradient) * gradient.shape[2] * gradient.shape[3]
         return plain and gradient.dtype == torch.bfloat16 and pixels <= _MOST_PIXELS and cpu_may_have_matrix_units()
+
+
+def _weight_gradient_of_few_pixels(gradient: torch.Tensor, x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:
+    """Gradient of the weights, ``(out_channels, channels, 3, 3)``, as that of a deformable convolution that is none."""
+    if conv.stride != (1, 1) or conv.padding != (1, 1) or not multiplies_gradients(x.shape[1], gradient.shape[1]):
+        return _weight_gradient_by_product(gradient, x, conv)
+    rows, taps = channel_rows(x), conv.kernel_size[0] ** 2
+    still = rows.new_zeros(len(rows), taps, 2, dtype=torch.float32)
+    found = sample_weight_gradient(rows, still, None, (x.shape[2], x.shape[3]), channel_rows(gradient))
+    return found.view(len(found), *conv.kernel_size, -1).permute(0, 3, 1, 2)
 
 
 def _weight_gradient_by_product(gradient: torch.Tensor, x: torch.Tensor, conv: nn.Conv2d) -> torch.Tensor:

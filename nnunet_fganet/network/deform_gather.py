@@ -77,6 +77,7 @@ def deform_conv2d_float32_forward(
 class _Float32Forward(torch.autograd.Function):
     @staticmethod
     def forward(
+        ctx: Any,
         rows: torch.Tensor,
         numbers: torch.Tensor,
         offset: torch.Tensor,
@@ -88,15 +89,16 @@ class _Float32Forward(torch.autograd.Function):
         by_integers: bool,
     ) -> torch.Tensor:
         if by_integers and has_matrix_units() and matrix.shape[1] <= MOST_PRODUCTS:
-            weight = fixed_point_weight(matrix[:, :, None, None])
-            return multiply_sample_integers(numbers, offset, mask, (height, width), *weight, bias)
-        return deform_conv2d_rows(numbers, offset, mask, height, width, matrix.contiguous(), bias)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        rows, _, offset, mask, matrix, _, ctx.height, ctx.width, _ = inputs
-        ctx.dtype, ctx.masked = rows.dtype, mask is not None
-        ctx.save_for_backward(rows.data.bfloat16(), offset, matrix.bfloat16(), *([mask] if ctx.masked else []))
+            rounded = torch.empty_like(matrix, dtype=torch.bfloat16, memory_format=torch.contiguous_format)
+            weight = fixed_point_weight(matrix[:, :, None, None], rounded)
+            out = multiply_sample_integers(numbers, offset, mask, (height, width), *weight, bias)
+        else:
+            rounded = matrix.bfloat16()
+            out = deform_conv2d_rows(numbers, offset, mask, height, width, matrix.contiguous(), bias)
+        ctx.dtype, ctx.masked, ctx.height, ctx.width = rows.dtype, mask is not None, height, width
+        # The data alone: its exact numbers (see .rounded) would be kept with what they belong to.
+        ctx.save_for_backward(rows.data.bfloat16(), offset, rounded, *([mask] if ctx.masked else []))
+        return out
 
     @staticmethod
     @once_differentiable

@@ -143,11 +143,12 @@ class _Normalized(torch.autograd.Function):
         for number, step in enumerate(steps):
             conv_weight, weight, bias = parameters[3 * number : 3 * number + 3]
             dtype = step.way.dtype_of_gradients
-            convolved = step.way.output(x, conv_weight, None)
+            rounded_weight = step.way.rounded_weight(conv_weight)
+            convolved = step.way.output(x, conv_weight, None, rounded_weight)
             rows, affine, activation = channel_rows(convolved), torch.stack((weight, bias)), step.activation()
             moments = _moments(step.norm, rows)
             saved += [x.to(dtype) if rounded is None or dtype != rounded.dtype else rounded]
-            saved += [conv_weight, rows, moments, affine]
+            saved += [conv_weight if rounded_weight is None else rounded_weight, rows, moments, affine]
             ctx.steps.append((step.way, step.norm.eps, activation))
             reader = steps[number + 1].way.dtype_of_gradients if number + 1 < len(steps) else step.way.gradient_dtype
             out, copy = normalize(rows, moments, affine, step.norm.eps, activation, reader == torch.bfloat16)

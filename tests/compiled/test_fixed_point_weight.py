@@ -44,6 +44,18 @@ def test_each_weight_is_its_integer_times_its_channels_scale(seed, out_channels,
     assert found[out_channels:].eq(0).all() and found[:, :, length:].eq(0).all()
 
 
+@pytest.mark.parametrize("shape", [(20, 7, 3, 3), (33, 130, 1, 1)])
+def test_a_copy_is_the_weights_rounded(shape):
+    weight = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    lines = weight.permute(0, 2, 3, 1).flatten(1)
+    rounded = torch.empty_like(lines, dtype=torch.bfloat16)
+    for found, expected in zip(fixed_point_weight(weight, rounded), fixed_point_weight(weight), strict=True):
+        assert torch.equal(found, expected)
+    assert torch.equal(rounded, lines.bfloat16())
+    with pytest.raises(ValueError, match="rounded must be"):
+        fixed_point_weight(weight, lines)
+
+
 @pytest.mark.parametrize("largest", [1e-36, 1e-41, 0.0])
 def test_next_to_nothing(largest):
     weight = largest * (1 - 2 * torch.rand(1, 3, 3, 3))

@@ -203,6 +203,7 @@ def test_integers_are_used_only_where_it_is_said(monkeypatch):
 
 FEW_PIXELS = {
     "same": (LARGE[0], (2, 16, 16)),
+    "by matrix units": ({**LARGE[0], "in_channels": 64, "out_channels": 32}, (2, 9, 14)),
     "one": (LARGE[0], (1, 1, 1)),
     "stride 2": (KINDS["stride 2"][0], (2, 13, 8)),
     "without padding": (UNUSUAL["without padding"][0], (3, 5, 4)),
@@ -217,7 +218,7 @@ def bfloat16_way(kind):
 
 
 @pytest.mark.parametrize("kind", FEW_PIXELS)
-def test_the_weights_gradient_of_few_pixels_is_one_product(kind, units):
+def test_the_weights_gradient_of_few_pixels_is_a_product(kind, units):
     units(WITH_MATRIX_UNITS)
     conv, x, way = bfloat16_way(FEW_PIXELS[kind])
     gradient = torch.randn_like(conv(x))

@@ -27,7 +27,12 @@ _TINY = np.finfo(np.float32).tiny  # smaller scales have no reciprocal
 def fixed_point_weight(weight: torch.Tensor, rounded: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """``(out_channels, in_channels, k, k)`` as :func:`.fixed_point.fixed_point_conv2d` takes it.
 
-    ``rounded`` ``(out_channels, k * k * in_channels)``, bfloat16: a copy, written beside.
+    Parameters
+    ----------
+    weight
+        Float32; contiguous or channels last.
+    rounded
+        ``(out_channels, k * k * in_channels)``, bfloat16: a copy, channels last, written beside.
 
     Returns
     -------
@@ -37,6 +42,11 @@ def fixed_point_weight(weight: torch.Tensor, rounded: torch.Tensor | None = None
         by side. An integer is ``256 * high + low``; what is missing in the last panel and step is zero.
     scale
         ``(out_channels,)``, float32: what an integer of an output channel stands for.
+
+    Raises
+    ------
+    ValueError
+        ``rounded`` is of another kind or shape.
     """
     out_channels, channels, kernel = weight.shape[:3]
     lines = weight.detach().float().permute(0, 2, 3, 1).reshape(out_channels, -1).contiguous()

@@ -27,13 +27,13 @@ _FLOAT, _INDEX = ir.FloatType(), ir.IntType(32)
 VECTOR = ir.VectorType(_FLOAT, LANES)
 _FLAGS = tuple(sorted(ARITHMETIC))
 _HALVING = (8, 4, 2, 1)
-_BITS, _HALF_BITS = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16))
+BITS, HALF_BITS = (ir.VectorType(ir.IntType(bits), LANES) for bits in (32, 16))
 ROWS = types.Array(types.float32, 2, "C")  # what numbers are read from and written to
 _BFLOAT16_ROWS, FLOAT16_ROWS = (types.Array(kind, 2, "C") for kind in (types.uint16, types.int16))
 _INTEGER_ROWS, BYTE_ROWS = (types.Array(kind, 2, "C") for kind in (types.int32, types.int8))
 _HALVES, _WHOLE = ir.VectorType(ir.HalfType(), LANES), ir.VectorType(ir.IntType(8), LANES)
 # Sixteen numbers in memory, and bytes of one.
-ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (_HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
+ARRAYS = {ROWS: (VECTOR, 4), _BFLOAT16_ROWS: (HALF_BITS, 2), FLOAT16_ROWS: (_HALVES, 2)}
 _WRITTEN = {**ARRAYS, types.Array(types.uint8, 2, "C"): (_WHOLE, 1)}
 NAMES = {"float": "f32", "half": "f16", "i16": "i16"}  # of numbers, in those of LLVM's functions
 _ROUNDS_BY_ITSELF = get_host_cpu_features().get("avx512bf16", False)
@@ -62,7 +62,7 @@ def load_integers(typing_context: Any, array: Any, row: Any, column: Any) -> tup
         return None
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        numbers = builder.load(_address(context, builder, array, values, _BITS), align=4)
+        numbers = builder.load(_address(context, builder, array, values, BITS), align=4)
         return builder.sitofp(numbers, VECTOR)
 
     return LANES_TYPE(array, types.intp, types.intp), generate
@@ -143,7 +143,7 @@ def widened(builder: Any, numbers: Any) -> Any:
         return numbers
     if numbers.type == _HALVES:
         return builder.fpext(numbers, VECTOR)
-    return builder.bitcast(builder.shl(builder.zext(numbers, _BITS), _constant(_BITS, 16)), VECTOR)
+    return builder.bitcast(builder.shl(builder.zext(numbers, BITS), _constant(BITS, 16)), VECTOR)
 
 
 def narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
@@ -154,13 +154,13 @@ def narrowed(builder: Any, lanes: Any, vector: Any) -> Any:
         return builder.fptrunc(within_float16(builder, lanes, _constant(VECTOR, LARGEST_FLOAT16)), _HALVES)
     if vector == _WHOLE:
         moved = builder.fadd(lanes, _constant(VECTOR, ONLY_WHOLE))
-        return builder.trunc(builder.bitcast(moved, _BITS), _WHOLE)
+        return builder.trunc(builder.bitcast(moved, BITS), _WHOLE)
     if _ROUNDS_BY_ITSELF:
-        return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), _HALF_BITS)
-    bits, shift = builder.bitcast(lanes, _BITS), _constant(_BITS, 16)
-    odd = builder.and_(builder.lshr(bits, shift), _constant(_BITS, 1))
-    rounded = builder.add(bits, builder.add(odd, _constant(_BITS, 0x7FFF)))
-    return builder.trunc(builder.lshr(rounded, shift), _HALF_BITS)
+        return builder.bitcast(builder.fptrunc(lanes, ir.VectorType(_BFloat(), LANES)), HALF_BITS)
+    bits, shift = builder.bitcast(lanes, BITS), _constant(BITS, 16)
+    odd = builder.and_(builder.lshr(bits, shift), _constant(BITS, 1))
+    rounded = builder.add(bits, builder.add(odd, _constant(BITS, 0x7FFF)))
+    return builder.trunc(builder.lshr(rounded, shift), HALF_BITS)
 
 
 def _constant(vector: Any, number: Any) -> Any:
@@ -210,7 +210,7 @@ def kept(typing_context: Any, lanes: Any, levels: Any, column: Any, dropped: Any
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         lanes, levels_, column, dropped = values
-        place = _address(context, builder, levels, (levels_, column.type(0), column), _HALF_BITS)
+        place = _address(context, builder, levels, (levels_, column.type(0), column), HALF_BITS)
         reach = builder.icmp_unsigned(">=", builder.load(place, align=2), broadcast(builder, dropped))
         return builder.select(reach, lanes, ir.Constant(VECTOR, None))
 
@@ -342,7 +342,7 @@ def power_of_two(typing_context: Any, n: Any) -> tuple[Any, Any]:
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         kind = values[0].type
-        bits = _BITS if isinstance(kind, ir.VectorType) else ir.IntType(32)
+        bits = BITS if isinstance(kind, ir.VectorType) else ir.IntType(32)
         exponent = builder.add(builder.fptosi(values[0], bits), _constant(bits, 127))
         return builder.bitcast(builder.shl(exponent, _constant(bits, 23)), kind)
 

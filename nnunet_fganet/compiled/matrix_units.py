@@ -203,7 +203,7 @@ def write_sums(typing_context: Any, out: Any) -> Any:
 
 
 @intrinsic
-def load_sums(typing_context: Any, given: Any) -> Any:
+def continue_sums(typing_context: Any, given: Any) -> Any:
     """Go on with sums that :func:`write_sums` has written to an address."""
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:

@@ -29,7 +29,10 @@ def rounded_address(rounded: torch.Tensor | None, *shape: int) -> int:
 
 @compiled
 def round_row(image: Array, row: int, start: int, stop: int, rounded: Array) -> None:
-    """Copy columns ``start`` to ``stop`` of a row into an array of numbers in bfloat16."""
+    """Copy columns ``start`` to ``stop`` of a row of numbers into the same place of ``rounded``, in bfloat16.
+
+    Both are of two dimensions, contiguous; ``rounded`` holds the bits, as unsigned integers (:mod:`.half`).
+    """
     tail = stop - (stop - start) % LANES
     for x in range(start, tail, LANES):
         store(rounded, row, x, load(image, row, x))

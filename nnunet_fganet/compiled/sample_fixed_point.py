@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from nnunet_fganet.compiled.decorators import compiled, loop
 from nnunet_fganet.compiled.fixed_point import MOST_PRODUCTS, convolve_panel
-from nnunet_fganet.compiled.integers import LARGEST, write_integers
+from nnunet_fganet.compiled.integers import factors_of_float32, write_integers
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
     PANEL,
@@ -30,7 +30,6 @@ from nnunet_fganet.compiled.threads import (
     arguments,
     check_array,
     finish_part,
-    float_arguments,
     next_part,
     parts,
     pointer,
@@ -41,7 +40,6 @@ Array = NDArray[Any]
 _F = np.float32
 _PART_BYTES = 1_200_000  # of samples, at most: beside a panel of the weights in a core's cache
 _MOST_PIXELS = 128  # of a part
-_SMALLEST = 2.0**-100  # of what numbers up to it can be scaled by
 
 
 def multiply_sample_integers(
@@ -53,7 +51,7 @@ def multiply_sample_integers(
     scale: torch.Tensor,
     bias: torch.Tensor,
 ) -> torch.Tensor:
-    """``samples @ weight + bias``, of samples rounded to 2 ** -15 of what the largest number allows them to be.
+    """``samples @ weight + bias``, of samples rounded to 2 ** -15 of the largest that their image allows.
 
     Parameters
     ----------
@@ -68,7 +66,7 @@ def multiply_sample_integers(
     -------
     torch.Tensor
         ``(batch * height * width, out_channels)``, float32. NaN in an offset makes NaN of its pixel; what is not finite
-        in ``rows`` or ``mask`` makes NaN of all.
+        in ``rows`` or ``mask`` makes NaN of its image.
 
     Raises
     ------
@@ -90,23 +88,25 @@ def multiply_sample_integers(
     out = rows.new_empty(total, out_channels)
     blocks = max(1, min(_MOST_PIXELS, _PART_BYTES // (2 * numbers)) // BLOCK)
     blocks = min(blocks, -(-total // (BLOCK * torch.get_num_threads())))
+    images, largest = total // (size[0] * size[1]), _largest_samples(rows, mask, size)
+    portions = -(-size[0] * size[1] // (blocks * BLOCK))  # of an image
     run_parts(
         _loop(),
-        -(-total // (blocks * BLOCK)),
+        images * portions,
         *(*size, taps, channels, total, out_channels, blocks * BLOCK, rows.data_ptr(), offset.data_ptr()),
         *(0 if mask is None else mask.data_ptr(), weight.data_ptr(), scale.data_ptr(), bias.data_ptr()),
-        *(out.data_ptr(), tile_shapes().ctypes.data, _largest(rows, mask)),
+        *(out.data_ptr(), tile_shapes().ctypes.data, largest.data_ptr()),
     )
     return out
 
 
-def _largest(rows: torch.Tensor, mask: torch.Tensor | None) -> float:
-    """What no sample is larger than; NaN where that is not finite."""
-    largest = 1.0
+def _largest_samples(rows: torch.Tensor, mask: torch.Tensor | None, size: tuple[int, int]) -> torch.Tensor:
+    """What no sample of an image is larger than, ``(batch,)``."""
+    largest = torch.ones(())
     for each in (rows,) if mask is None else (rows, mask):
-        low, high = torch.aminmax(each)
-        largest *= max(-float(low), float(high))  # NaN of both is NaN
-    return max(largest, _SMALLEST) if largest < torch.inf else torch.nan
+        low, high = torch.aminmax(each.view(-1, size[0] * size[1] * each.shape[1]), dim=1)
+        largest = largest * torch.maximum(-low, high)
+    return largest.contiguous()
 
 
 @compiled
@@ -130,7 +130,7 @@ def _loop() -> Any:
 
     @loop("float32")
     def multiply_integers(data: Any) -> None:
-        a, largest = arguments(data, 16), _F(float_arguments(data, 16)[15])
+        a = arguments(data, 16)
         height, width, taps, channels, total, out_channels, most = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
         rows = carray(pointer(a[7]), (total, channels), _F)
         offset = carray(pointer(a[8]), (total, taps, 2), _F)
@@ -143,21 +143,23 @@ def _loop() -> Any:
         # The last step of a pixel reads beyond it, and multiplies by zeros.
         size = -(-(most * numbers + STEP) // STEP) * STEP
         memory = np.zeros(2 * size + STEP, np.int8)
-        begin = -memory.ctypes.data % STEP  # see fixed_point
-        part = memory[begin : begin + 2 * size].reshape(2, size)
+        aligned = -memory.ctypes.data % STEP  # see fixed_point
+        part = memory[aligned : aligned + 2 * size].reshape(2, size)
         line, sums = np.empty((taps, channels), _F), np.empty((4 * BLOCK, PANEL), np.int32)
-        is_nan = np.empty(most, np.bool_)
-        factor, unit = _F(LARGEST) / largest, largest / _F(LARGEST)
-        factor = factor if factor > 0 else _F(0)
+        is_nan, pixels = np.empty(most, np.bool_), height * width
+        largest, portions = carray(pointer(a[15]), total // pixels, _F), -(-pixels // most)
         shapes_before = np.empty(64, np.uint8)
         begin_tiles(a[14], shapes_before)
         number = next_part(data)
         while number < parts(data):
-            first = number * most
-            count = min(most, total - first)
+            image, begin = number // portions, number % portions * most
+            first, count = image * pixels + begin, min(most, pixels - begin)
+            is_finite = largest[image] < np.inf
+            factors = factors_of_float32(largest[image] if is_finite else _F(1))
+            unit = factors[2] if is_finite else _F(np.nan)
             for k in range(count):
                 is_nan[k] = _write_samples(
-                    rows, offset, mask, height, width, first + k, factor, line, part, k * numbers
+                    rows, offset, mask, height, width, first + k, factors[0], line, part, k * numbers
                 )
             for panel in range(panels):
                 weights = a[10] + panel * steps * STEP_BYTES

@@ -18,18 +18,19 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from nnunet_fganet.compiled.decorators import compiled, inlined, loop
-from nnunet_fganet.compiled.lanes import LANES, LANES_TYPE, load, narrowed, store
+from nnunet_fganet.compiled.lanes import BITS, HALF_BITS, LANES, LANES_TYPE, load, narrowed, store
 from nnunet_fganet.compiled.matrix_units import (
     BLOCK,
+    ROW_BYTES,
     ROWS_OF_TILE,
     WIDE_PANEL,
     WIDE_STEP_BYTES,
     add_bfloat16_products,
     begin_tiles,
     clear_sums,
+    continue_sums,
     end_tiles,
     has_matrix_units,
-    load_sums,
     tile_shapes,
     write_sums,
 )
@@ -39,15 +40,13 @@ from nnunet_fganet.compiled.threads import arguments, check_array, finish_part, 
 Array = NDArray[Any]
 _PIXELS = 512  # whose samples lie in a core's cache at a time
 _STEP = 32  # pixels that one step multiplies
-_ROW_BYTES = 64  # of a tile
 _CHANNELS = 256  # of the samples of a part, at most
-_BITS = ir.VectorType(ir.IntType(32), LANES)
-_HALF_BITS = ir.VectorType(ir.IntType(16), LANES)
+_SUMS_BYTES = 2 * BLOCK * ROW_BYTES  # of a block of 32 x 32
 _PAIRS = types.Array(types.uint32, 2, "C")
 
 
 def multiplies_gradients(channels: int, out_channels: int) -> bool:
-    """Whether this processor does that for so many channels."""
+    """Whether :func:`sample_weight_gradient` takes so many channels, and this processor computes it."""
     return has_matrix_units() and channels % WIDE_PANEL == 0 and out_channels % BLOCK == 0
 
 
@@ -126,12 +125,12 @@ def _store_pairs(typing_context: Any, out: Any, row: Any, first: Any, second: An
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         out_, row, *lanes = values
-        low, high = (builder.zext(narrowed(builder, each, _HALF_BITS), _BITS) for each in lanes)
-        pairs = builder.or_(low, builder.shl(high, ir.Constant(_BITS, [16] * LANES)))
+        low, high = (builder.zext(narrowed(builder, each, HALF_BITS), BITS) for each in lanes)
+        pairs = builder.or_(low, builder.shl(high, ir.Constant(BITS, [16] * LANES)))
         array = context.make_array(_PAIRS)(context, builder, out_)
         check = context.enable_boundscheck
         place = cgutils.get_item_pointer(context, builder, _PAIRS, array, [row, row.type(0)], boundscheck=check)
-        builder.store(pairs, builder.bitcast(place, _BITS.as_pointer()), align=4)
+        builder.store(pairs, builder.bitcast(place, BITS.as_pointer()), align=4)
         return context.get_dummy_value()
 
     return types.void(out, types.intp, LANES_TYPE, LANES_TYPE), generate
@@ -170,6 +169,39 @@ def _sample_pairs(
             _store_pairs(samples, tile * ROWS_OF_TILE + line, value_one, value_two)
 
 
+@inlined
+def _multiply_pixels(
+    left: int, all_steps: int, count: int, blocks: int, panels: int, samples: Array, sums: Array, first: int
+) -> None:
+    """Add the products of ``count`` pixels, of which ``first`` is the first, to all blocks of sums.
+
+    ``left``: address of the left factors ``(blocks, all_steps, 32, 32)``; ``sums`` ``(panels * blocks * 2 * 32, 16)``.
+    """
+    steps, begin = -(-count // _STEP), first // _STEP
+    for panel in range(panels):
+        right = samples.ctypes.data + panel * steps * WIDE_STEP_BYTES
+        for block in range(blocks):
+            place = sums.ctypes.data + (panel * blocks + block) * _SUMS_BYTES
+            if first > 0:
+                continue_sums(place)
+            else:
+                clear_sums()
+            for step in range(steps):
+                one = left + (block * all_steps + begin + step) * WIDE_STEP_BYTES
+                two = one + ROWS_OF_TILE * ROW_BYTES
+                add_bfloat16_products(one, two, ROW_BYTES, right + step * WIDE_STEP_BYTES)
+            write_sums(place)
+
+
+@inlined
+def _write_sums(sums: Array, blocks: int, panels: int, out: Array, column: int) -> None:
+    """Write all blocks of sums into columns of ``out``, from ``column`` on."""
+    for channel in range(out.shape[0]):
+        for half in range(2 * panels):
+            held = (half // 2 * blocks + channel // BLOCK) * 2 + half % 2
+            store(out, channel, column + half * LANES, load(sums, held * BLOCK + channel % BLOCK, 0))
+
+
 @cache
 def _loop() -> Any:
     """Compile the loop over some channels of a tap at a time."""
@@ -183,40 +215,20 @@ def _loop() -> Any:
         mask = carray(pointer(a[9]), (total if a[9] else 0, taps), np.float32)
         out = carray(pointer(a[11]), (out_channels, taps * channels), np.float32)
         memory = np.empty(_PIXELS * width // 2 + LANES, np.uint32)
-        begin = -memory.ctypes.data % _ROW_BYTES // memory.itemsize
+        begin = -memory.ctypes.data % ROW_BYTES // memory.itemsize
         samples = memory[begin : begin + _PIXELS * width // 2].reshape(-1, LANES)
-        panels, blocks = width // WIDE_PANEL, out_channels // BLOCK
+        panels, blocks, all_steps = width // WIDE_PANEL, out_channels // BLOCK, -(-total // _STEP)
         sums = np.empty((panels * blocks * 2 * BLOCK, LANES), np.float32)
-        sums_bytes, all_steps = 2 * BLOCK * _ROW_BYTES, -(-total // _STEP)
         shapes_before = np.empty(64, np.uint8)
         begin_tiles(a[12], shapes_before)
         part = next_part(data)
         while part < parts(data):
-            column = part * width
+            tap, start = part * width // channels, part * width % channels
             for first in range(0, total, _PIXELS):
                 count = min(_PIXELS, total - first)
-                steps = -(-count // _STEP)
-                _sample_pairs(
-                    rows, offset, mask, size, first, count, column // channels, column % channels, width, samples
-                )
-                for panel in range(panels):
-                    factor = samples.ctypes.data + panel * steps * WIDE_STEP_BYTES
-                    for block in range(blocks):
-                        place = sums.ctypes.data + (panel * blocks + block) * sums_bytes
-                        left = a[10] + (block * all_steps + first // _STEP) * WIDE_STEP_BYTES
-                        if first > 0:
-                            load_sums(place)
-                        else:
-                            clear_sums()
-                        for step in range(steps):
-                            at = step * WIDE_STEP_BYTES
-                            second = left + at + ROWS_OF_TILE * _ROW_BYTES
-                            add_bfloat16_products(left + at, second, _ROW_BYTES, factor + at)
-                        write_sums(place)
-            for channel in range(out_channels):
-                for half in range(2 * panels):
-                    held = (half // 2 * blocks + channel // BLOCK) * 2 + half % 2
-                    store(out, channel, column + half * LANES, load(sums, held * BLOCK + channel % BLOCK, 0))
+                _sample_pairs(rows, offset, mask, size, first, count, tap, start, width, samples)
+                _multiply_pixels(a[10], all_steps, count, blocks, panels, samples, sums, first)
+            _write_sums(sums, blocks, panels, out, part * width)
             finish_part(data)
             part = next_part(data)
         end_tiles(shapes_before)

@@ -203,7 +203,8 @@ def _neighbours(position: Any, size: int) -> tuple[Any, ...]:
 def corners(offset: Array, mask: Array, kernel: int, height: int, width: int, pixel: int, tap: int) -> Any:
     """Numbers of the four rows that a sample of a pixel is a mixture of, and their shares: zeros outside the image.
 
-    NaN in an offset makes NaN of the shares.
+    NaN in an offset makes NaN of the shares. (For one sample alone; the loops over all of a pixel's skip those outside,
+    and have the pixel's row and column at hand.)
     """
     base = np.int64(np.uint32(pixel) // np.uint32(height * width)) * (height * width)  # see _position
     i = np.int64(np.uint32(pixel - base) // np.uint32(width))

@@ -14,7 +14,7 @@ from nnunet_fganet.network.conv import Conv2d
 from nnunet_fganet.network.layout import image, image_rows
 from nnunet_fganet.network.norm import computes_in_loops, has_channels_last, norm_layer
 from nnunet_fganet.network.normalized import NormalizedConvolutions
-from nnunet_fganet.network.rounded import empty_rounded, exact, handed_on, results, without_exact
+from nnunet_fganet.network.rounded import empty_rounded, exact, handed_on, image_results, without_exact
 
 
 def upsample2(x: torch.Tensor) -> torch.Tensor:
@@ -30,7 +30,7 @@ def upsample2(x: torch.Tensor) -> torch.Tensor:
 def concatenate(fused: torch.Tensor, deep: torch.Tensor, training: bool) -> torch.Tensor:
     """Channels of ``fused``, then those of ``deep`` by :func:`upsample2`; in training on a CPU in one pass.
 
-    There it has no second gradients.
+    There it has no second gradients, and in bfloat16 the image that comes out is :mod:`.rounded`.
     """
     if training and computes_in_loops(fused, deep):
         return handed_on(*_Concatenated.apply(fused, deep, exact(fused), exact(deep)))
@@ -63,7 +63,10 @@ class BGA(nn.Module):
         )
 
     def forward(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)``, at the finer size."""
+        """Join encoder features ``(batch, C, 2h, 2w)`` and deeper ones ``(batch, C, h, w)``, at the finer size.
+
+        A training in bfloat16 returns the image :mod:`.rounded`.
+        """
         fine, coarse = (self.low_fine(low), self.low_coarse(low)), (self.high_fine(high), self.high_coarse(high))
         return self.fusion(self._joined(*fine, *coarse))
 
@@ -92,7 +95,7 @@ class _Joined(torch.autograd.Function):
         gate_by_sigmoid(opened, coarse_gate)
         out, rounded = torch.empty_like(fine), empty_rounded(fine, high_fine.dtype == torch.bfloat16)
         gate_and_add(fine, gate, opened, out, rounded)
-        return results(ctx, out, rounded)
+        return image_results(ctx, out, rounded)
 
     @staticmethod
     @once_differentiable
@@ -111,10 +114,10 @@ class _Concatenated(torch.autograd.Function):
     def forward(ctx: Any, *given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         ctx.channels = given[0].shape[1]
         fused, deep = (image_rows(x) for x in given[2:])
-        batch, height, width, channels = fused.shape
+        shape = *fused.shape[:3], fused.shape[3] + deep.shape[3]
         rounds = given[0].dtype == torch.bfloat16
-        rounded = empty_rounded(fused.new_empty(batch, height, width, channels + deep.shape[3]), rounds)
-        return results(ctx, join(fused, deep, rounded), rounded)
+        rounded = fused.new_empty(shape, dtype=torch.bfloat16) if rounds else None
+        return image_results(ctx, join(fused, deep, rounded), rounded)
 
     @staticmethod
     @once_differentiable

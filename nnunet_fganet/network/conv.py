@@ -18,7 +18,7 @@ from nnunet_fganet.compiled.winograd import transformed_weight
 from nnunet_fganet.compiled.winograd_gradient import winograd_weight_gradient
 from nnunet_fganet.network.deform_gather import channel_rows, weight_matrix
 from nnunet_fganet.network.layout import image_rows
-from nnunet_fganet.network.rounded import exact, without_exact
+from nnunet_fganet.network.rounded import exact, is_rounded, without_exact
 from nnunet_fganet.precision import cpu_may_have_matrix_units
 
 # In fewer tiles than these, transforming the weights, anew in each step, costs more than Winograd's convolution saves
@@ -39,7 +39,8 @@ class Conv2d(nn.Conv2d):
       is not faster). What a forward pass rounds turns the gradients of a trained network, in bfloat16 some
       by 20 degrees; what the backward pass rounds hardly does (docs/performance.md).
 
-    Second gradients, and tensors that are more than their memory (subclasses), are torch's.
+    Second gradients, and tensors that are more than their memory (subclasses), are torch's; of images that are handed
+    on rounded (:mod:`.rounded`) there are no second gradients.
 
     Attributes
     ----------
@@ -246,11 +247,13 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
         x, numbers, weight, _, ctx.way = inputs
-        ctx.dtype = x.dtype
+        ctx.dtype, ctx.is_rounded = x.dtype, is_rounded(x)
         ctx.save_for_backward(without_exact(x) if ctx.way.dtype_of_gradients == x.dtype else numbers, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        if ctx.is_rounded and torch.is_grad_enabled():
+            raise RuntimeError("convolutions of images that a training hands on rounded have no second gradients")
         of_image, _, of_weight, of_bias, _ = ctx.needs_input_grad
         with torch.autocast("cpu", enabled=False):  # a caller's may still be on
             image, weight = ctx.way.gradients(gradient, *ctx.saved_tensors, (of_image, of_weight))

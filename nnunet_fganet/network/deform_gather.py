@@ -63,7 +63,7 @@ def deform_conv2d_float32_forward(
     """See :func:`nnunet_fganet.network.deform_conv.deform_conv2d`; on CPUs, only the backward pass in bfloat16.
 
     ``by_integers``: where there are matrix units, products are those of 16-bit integers; what is NaN or infinite in
-    ``x`` or ``mask`` then makes NaN of all.
+    ``x`` or ``mask`` then makes NaN of its image.
 
     What a forward pass rounds turns the gradients of a trained network, what the backward pass rounds hardly does
     (docs/performance.md). Samples are taken anew for the gradients instead of kept. No second gradients.
@@ -96,8 +96,8 @@ class _Float32Forward(torch.autograd.Function):
             rounded = matrix.bfloat16()
             out = deform_conv2d_rows(numbers, offset, mask, height, width, matrix.contiguous(), bias)
         ctx.dtype, ctx.masked, ctx.height, ctx.width = rows.dtype, mask is not None, height, width
-        # The data alone: its exact numbers (see .rounded) would be kept with what they belong to.
-        ctx.save_for_backward(rows.data.bfloat16(), offset, rounded, *([mask] if ctx.masked else []))
+        # Detached: exact numbers (see .rounded) would be kept with what they belong to.
+        ctx.save_for_backward(rows.detach().bfloat16(), offset, rounded, *([mask] if ctx.masked else []))
         return out
 
     @staticmethod
@@ -106,7 +106,7 @@ class _Float32Forward(torch.autograd.Function):
         rows, offset, matrix, *masks = ctx.saved_tensors
         where = (rows, offset, masks[0] if ctx.masked else None, ctx.height, ctx.width)
         with torch.autocast("cpu", enabled=False):  # a caller's may still be on
-            rounded = gradient.bfloat16()
+            rounded = gradient.bfloat16().contiguous()
             columns_gradient = (rounded @ matrix).view(len(rows), offset.shape[1], rows.shape[1])
             of_rows, of_offset, of_mask = sampled_columns_gradients(*where, columns_gradient)
             of_matrix = _matrix_gradient(*where, rounded)

@@ -13,7 +13,7 @@ from nnunet_fganet.network.conv import Conv2d, Way
 from nnunet_fganet.network.deform_gather import channel_rows
 from nnunet_fganet.network.dropout import Dropout
 from nnunet_fganet.network.layout import image_rows
-from nnunet_fganet.network.rounded import exact, handed_on, results, without_exact
+from nnunet_fganet.network.rounded import exact, handed_on, image_results, without_exact
 
 _FOLLOWERS = ((nn.BatchNorm2d,), (Dropout,), (nn.LeakyReLU, nn.ReLU))
 
@@ -25,7 +25,7 @@ class NormalizedConvolutions(nn.Sequential):
     read an image twice and write it once, back they read it twice with its gradient, which they hand on in the dtype
     that the convolution's gradients are computed in. One by one they would take two and a half times as many passes,
     each of which takes as long as a convolution in bfloat16. Results are the same but for rounding, and the same
-    entries are dropped. No second gradients.
+    entries are dropped. In bfloat16 the image that comes out is :mod:`.rounded`. No second gradients.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -150,11 +150,11 @@ class _Normalized(torch.autograd.Function):
             saved += [x.to(dtype) if rounded is None or dtype != rounded.dtype else rounded]
             saved += [conv_weight if rounded_weight is None else rounded_weight, rows, moments, affine]
             ctx.steps.append((step.way, step.norm.eps, activation))
-            reader = steps[number + 1].way.dtype_of_gradients if number + 1 < len(steps) else step.way.gradient_dtype
-            out, copy = normalize(rows, moments, affine, step.norm.eps, activation, reader == torch.bfloat16)
+            rounds = steps[min(number + 1, len(steps) - 1)].way.dtype_of_gradients == torch.bfloat16
+            out, copy = normalize(rows, moments, affine, step.norm.eps, activation, rounds)
             x, rounded = _images(out, convolved), None if copy is None else _images(copy, convolved)
         ctx.save_for_backward(*saved)
-        return results(ctx, image_rows(x), None if rounded is None else image_rows(rounded))
+        return image_results(ctx, image_rows(x), None if rounded is None else image_rows(rounded))
 
     @staticmethod
     @once_differentiable

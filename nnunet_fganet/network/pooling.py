@@ -8,7 +8,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from nnunet_fganet.network.layout import image_rows
-from nnunet_fganet.network.rounded import exact, handed_on, is_rounded, results, without_exact
+from nnunet_fganet.network.rounded import exact, handed_on, image_results, is_rounded, without_exact
 
 
 class MaxPool2d(nn.MaxPool2d):
@@ -27,7 +27,7 @@ class _Pooled(torch.autograd.Function):
     def forward(ctx: Any, x: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         out, places = functional.max_pool2d(numbers, 2, return_indices=True)
         ctx.save_for_backward(without_exact(x), places)
-        return results(ctx, image_rows(out), image_rows(out.to(x.dtype)))
+        return image_results(ctx, image_rows(out), image_rows(out.to(x.dtype)))
 
     @staticmethod
     @once_differentiable

@@ -15,7 +15,15 @@ from nnunet_fganet.network.deform_conv import DeformConv2d
 from nnunet_fganet.network.layout import image, image_rows
 from nnunet_fganet.network.norm import InstanceNorm2d, computes_in_loops, image_norm
 from nnunet_fganet.network.normalized import is_plain
-from nnunet_fganet.network.rounded import empty_rounded, exact, handed_on, results, rounds_images, without_exact
+from nnunet_fganet.network.rounded import (
+    empty_rounded,
+    exact,
+    handed_on,
+    image_results,
+    is_rounded,
+    rounds_images,
+    without_exact,
+)
 from nnunet_fganet.network.spatial_shift import DIRECTIONS, spatial_shift
 
 KERNEL_SIZE = 3
@@ -56,10 +64,12 @@ class SDA(nn.Module):
         self.deform_conv = DeformConv2d(channels, channels, KERNEL_SIZE, backend)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """``(batch, channels, height, width)`` to the same shape; height * width at least 2."""
+        """``(batch, channels, height, width)`` to the same, :mod:`.rounded` where ``x`` is; at least two pixels."""
         shifted = self._shifted(self.pointwise(x))
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
-        return self._gated(x, self.deform_conv(shifted, offset, mask))
+        deformed = self.deform_conv(shifted, offset, mask)
+        # Deformable convolutions may compute in bfloat16 where nothing else does.
+        return self._gated(x, deformed.to(exact(x).dtype if is_rounded(x) else x.dtype))
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes.
@@ -77,8 +87,7 @@ class SDA(nn.Module):
         """
         if self.training and computes_in_loops(x, deformed):
             return handed_on(*_Gated.apply(x, exact(x), deformed))
-        # Deformable convolutions may compute in bfloat16 where nothing else does.
-        return x * image_norm(deformed.to(x.dtype)).sigmoid()
+        return x * image_norm(deformed).sigmoid()
 
 
 def _is_in_loops(norm: nn.Module) -> bool:
@@ -95,7 +104,7 @@ class _Shifted(torch.autograd.Function):
         moments = shift_moments(rows, steps)
         ctx.save_for_backward(rows, steps, *moments)
         rounded = empty_rounded(rows, rounds)
-        return results(ctx, shift_norm_gelu(rows, steps, moments, rounded=rounded), rounded)
+        return image_results(ctx, shift_norm_gelu(rows, steps, moments, rounded=rounded), rounded)
 
     @staticmethod
     @once_differentiable
@@ -115,7 +124,7 @@ class _Gated(torch.autograd.Function):
         moments = image_moments(attention)
         ctx.save_for_backward(image_rows(without_exact(x)), attention, moments)
         rounded = empty_rounded(rows, x.dtype == torch.bfloat16)
-        return results(ctx, gate(rows, attention, moments, rounded), rounded)
+        return image_results(ctx, gate(rows, attention, moments, rounded), rounded)
 
     @staticmethod
     @once_differentiable

@@ -36,6 +36,19 @@ def test_is_the_product_over_all_pixels(channels, out_channels, size, modulated)
 
 
 @needs_units
+def test_results_do_not_depend_on_threads():
+    given, gradient = case(64, 32, 2, 9, 11, True)
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(sample_weight_gradient(*given, gradient))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@needs_units
 def test_offsets_far_outside_read_zeros_and_nan_gives_nan():
     (rows, offset, _, size), gradient = case(32, 32, 1, 6, 6, False)
     offset[:, 4], offset[:, 5] = 1e30, torch.inf

@@ -203,7 +203,6 @@ def test_integers_are_used_only_where_it_is_said(monkeypatch):
 
 FEW_PIXELS = {
     "same": (LARGE[0], (2, 16, 16)),
-    "by matrix units": ({**LARGE[0], "in_channels": 64, "out_channels": 32}, (2, 9, 14)),
     "one": (LARGE[0], (1, 1, 1)),
     "stride 2": (KINDS["stride 2"][0], (2, 13, 8)),
     "without padding": (UNUSUAL["without padding"][0], (3, 5, 4)),
@@ -223,9 +222,28 @@ def test_the_weights_gradient_of_few_pixels_is_a_product(kind, units):
     conv, x, way = bfloat16_way(FEW_PIXELS[kind])
     gradient = torch.randn_like(conv(x))
     assert way._has_few_pixels(gradient.bfloat16())
-    found = way.gradients(gradient, x, conv.weight.detach(), (False, True))
+    with torch.no_grad():
+        found = way.gradients(gradient, x, conv.weight.detach(), (False, True))
     expected = torch.autograd.grad(conv.double()(x.double()), conv.weight, gradient.double())
     assert_near(found[1:], expected, 1e-2)
+
+
+@needs_units
+@pytest.mark.parametrize(
+    "change, is_by_units", [({}, True), ({"stride": 2}, False), ({"padding": 0}, False), ({"in_channels": 18}, False)]
+)
+def test_weights_gradients_of_few_pixels_by_matrix_units(change, is_by_units, units, monkeypatch):
+    units(WITH_MATRIX_UNITS)
+    counts, gradient_of = [], convolutions.sample_weight_gradient
+    monkeypatch.setattr(convolutions, "sample_weight_gradient", lambda *given: counts.append(1) or gradient_of(*given))
+    kind = {**LARGE[0], "in_channels": 64, "out_channels": 32} | change
+    conv, x, way = bfloat16_way((kind, (2, 9, 14)))
+    gradient = torch.randn_like(conv(x))
+    with torch.no_grad():
+        found = way.gradients(gradient, x, conv.weight.detach(), (False, True))
+    expected = torch.autograd.grad(conv.double()(x.double()), conv.weight, gradient.double())
+    assert_near(found[1:], expected, 1e-2)
+    assert found[1].dtype == torch.float32 and counts == [1] * is_by_units
 
 
 @pytest.mark.parametrize("kind", ["1 x 1", "depthwise", "large"])

@@ -208,6 +208,62 @@ def test_products_of_integers_at_offsets_that_are_no_numbers():
 
 
 @needs_units
+def test_products_of_integers_scale_each_image_for_itself():
+    tensors = inputs(0, 2, 3, 4, 9, 11)
+    names = "x", "offset", "weight", "bias", "mask"
+    expected = deform_gather.deform_conv2d_float32_forward(*(tensors[name] for name in names))
+    tensors["x"][0, 1, 3, 4] = 1e6
+    found = deform_gather.deform_conv2d_float32_forward(*(tensors[name] for name in names))
+    assert torch.equal(found[1], expected[1]) and not torch.equal(found[0], expected[0])
+    tensors["x"][0, 1, 3, 4] = float("nan")
+    found = deform_gather.deform_conv2d_float32_forward(*(tensors[name] for name in names))
+    assert torch.equal(found[1], expected[1]) and found[0].isnan().all()
+
+
+@needs_units
+@pytest.mark.parametrize("factor", [0.0, -1.0, 3.0])
+def test_products_of_integers_with_any_factors(factor):
+    tensors = inputs(0, 2, 3, 4, 9, 11)
+    given = [tensors[name] for name in ("x", "offset", "weight", "bias", "mask")]
+    given[4] = torch.full_like(given[4], factor)
+    found, expected = deform_gather.deform_conv2d_float32_forward(*given), deform_conv2d(*given)
+    assert (found - expected).norm() < 4e-4 * expected.norm()
+    given[0] = torch.zeros_like(given[0])
+    torch.testing.assert_close(deform_gather.deform_conv2d_float32_forward(*given), deform_conv2d(*given))
+
+
+@needs_units
+def test_products_of_integers_do_not_depend_on_threads():
+    tensors = inputs(0, 2, 19, 20, 13, 15)
+    given = [tensors[name] for name in ("x", "offset", "weight", "bias", "mask")]
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(deform_gather.deform_conv2d_float32_forward(*given))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+def test_gradients_of_one_image_may_have_any_layout(channels):
+    """Of one image, rows can be a view of what has its channels apart."""
+    torch.manual_seed(0)
+    module, x = DeformConv2d(channels, channels).train(), torch.randn(1, channels, 5, 6, requires_grad=True)
+    offset, weights = torch.randn(1, 18, 5, 6), torch.randn(1, channels, 5, 6)
+
+    def gradients(in_bfloat16):
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=in_bfloat16):
+            out = module(x, offset)
+        return torch.autograd.grad((out.float() * weights).sum(), (x, module.weight))
+
+    for found, expected in zip(gradients(True), gradients(False), strict=True):
+        assert (found - expected).norm() < 1e-2 * expected.norm()
+
+
+@needs_units
 def test_products_of_integers_refuse_what_they_cannot_read():
     rows, offset, weight = torch.randn(20, 8), torch.zeros(20, 9, 2), torch.randn(4, 72, 1, 1)
     given, bias = (rows, offset, None, (4, 5)), torch.zeros(4)

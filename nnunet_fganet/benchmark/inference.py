@@ -41,11 +41,12 @@ class Candidate:
 
 def inference_rows(sizes: list[int], runs: int, device: str, say: Callable[[str], None]) -> Iterator[Row]:
     """Measure all candidates on frames of all sizes, the reference first; ``say`` hears what is left out."""
+    frames = {size: frame_and_label(size) for size in sizes}  # before the work: there may be no memory for them
     network = trained_like_network().to(device)
     chosen = list(candidates(device, say))
     throughput = {each.dtype: convolution_throughput(device, each.dtype) for each in chosen}
     for size in sizes:
-        image, label = (each.to(device) for each in frame_and_label(size))
+        image, label = (each.to(device) for each in frames[size])
         call_wire(network, image, label)
         flops = count_operations(network, 1, (size, size)).flops
         reference = None

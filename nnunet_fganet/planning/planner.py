@@ -1,7 +1,9 @@
 """nnU-Net's planner for FGA-Net: plans that hold the network and every training setting."""
 
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from nnunet_fganet.training.fganet_trainer import FGANET_CLASS_NAME
 from nnunet_fganet.training.settings import DEFAULT_NETWORK, PLANS_KEY, TrainingSettings
 
 PLANS_NAME = "nnUNetFGANetPlans"
+_WORKERS = "nnUNet_n_proc_DA"  # of a training, in the environment
 CONFIGURATION = "2d"
 STOCK_CONFIGURATION = "2d_stock"
 PAPER_PATCH = 512
@@ -94,9 +97,10 @@ class FGANetPlanner(ExperimentPlanner):
                 f"{self.dataset_name} holds volumes, but FGA-Net segments two-dimensional frames: "
                 "convert single frames (fganet convert), or use nnUNetv2_plan_and_preprocess for volumes."
             )
-        plan = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
-        )
+        with _at_least_one_worker():
+            plan = super().get_plans_for_configuration(
+                spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+            )
         self._stock_architecture = plan["architecture"]
         patch = self.options.patch or fitted_patch(self._frame_size())
         architecture = network_plan(self.options.network)
@@ -208,3 +212,16 @@ def fitted_patch(frame_size: Sequence[float] | np.ndarray) -> tuple[int, int]:
     """The paper's patch, or the frame's size rounded up to what the network computes anyway (multiples of 32)."""
     height, width = (min(PAPER_PATCH, max(64, -(-round(size) // 32) * 32)) for size in frame_size)
     return height, width
+
+
+@contextmanager
+def _at_least_one_worker() -> Iterator[None]:
+    """Let nnU-Net plan where a training is to have no workers: it plans with as many threads, which cannot be none."""
+    asked_for = os.environ.get(_WORKERS)
+    try:
+        if asked_for == "0":
+            os.environ[_WORKERS] = "1"
+        yield
+    finally:
+        if asked_for is not None:
+            os.environ[_WORKERS] = asked_for

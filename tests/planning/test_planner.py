@@ -1,4 +1,5 @@
 import json
+import os
 
 import cv2
 import numpy as np
@@ -71,7 +72,11 @@ def write_plans(side, overwrite):
 
 
 @pytest.mark.slow
-def test_force_replaces_stale_configurations_and_plans_that_were_cut_off_but_not_what_the_user_added(nnunet, dataset):
+def test_force_replaces_stale_configurations_and_plans_that_were_cut_off_but_not_what_the_user_added(
+    nnunet, dataset, monkeypatch
+):
+    workers = "nnUNet_n_proc_DA"
+    monkeypatch.setenv(workers, "0")  # no workers for trainings is no obstacle to planning
     file = nnunet.preprocessed / DATASET_NAME / f"{PLANS_NAME}.json"
     write_plans(96, overwrite=False)
     plans = plans_of(nnunet)
@@ -84,6 +89,7 @@ def test_force_replaces_stale_configurations_and_plans_that_were_cut_off_but_not
     with pytest.raises(InputError, match=rf"{PLANS_NAME}\.json is no readable JSON file .*--force"):
         write_plans(96, overwrite=False)
     write_plans(96, overwrite=True)
+    assert os.environ[workers] == "0"
     assert "2d" in plans_of(nnunet)["configurations"]
 
 

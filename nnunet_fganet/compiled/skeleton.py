@@ -136,9 +136,7 @@ def _skeletonize(x: Plane, iterations: int, skeleton: Plane) -> None:
     for _ in range(iterations + 1):
         left = 0
         for ahead in range(height + 1):
-            if ahead < height:
-                _erode(image, ahead, eroded[ahead])
-                _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
+            _erode_ahead(image, ahead, eroded, maxima)
             i = ahead - 1
             if i >= 0:
                 _dilate(maxima, i, height, dilated)
@@ -176,9 +174,7 @@ def _erode_and_multiply(image: Plane, product: Plane, eroded: Plane, next_produc
     height, width = image.shape
     maxima, dilated = np.empty((_KEPT, width), np.float32), np.empty(width, np.float32)
     for ahead in range(height + 1):
-        if ahead < height:
-            _erode(image, ahead, eroded[ahead])
-            _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
+        _erode_ahead(image, ahead, eroded, maxima)
         i = ahead - 1
         if i >= 0:
             _dilate(maxima, i, height, dilated)
@@ -235,6 +231,14 @@ def _erode(image: Plane, i: int, out: Row) -> None:
         out[j] = min(out[j], row[j + 1])
     for j in range(width - 1):
         out[j + 1] = min(out[j + 1], row[j])
+
+
+@compiled
+def _erode_ahead(image: Plane, ahead: int, eroded: Plane, maxima: Plane) -> None:
+    """Erode row ``ahead``, if there is one, and keep the maxima along it."""
+    if ahead < len(image):
+        _erode(image, ahead, eroded[ahead])
+        _maximum_along(eroded[ahead], maxima[ahead % _KEPT])
 
 
 @compiled

@@ -25,6 +25,7 @@ from nnunet_fganet.compiled.matrix_units import (
     has_matrix_units,
     tile_shapes,
 )
+from nnunet_fganet.compiled.sample_products import PART_BYTES
 from nnunet_fganet.compiled.sampling import check_samples, sample
 from nnunet_fganet.compiled.threads import (
     arguments,
@@ -38,7 +39,6 @@ from nnunet_fganet.compiled.threads import (
 
 Array = NDArray[Any]
 _F = np.float32
-_PART_BYTES = 1_200_000  # of samples, at most: beside a panel of the weights in a core's cache
 _MOST_PIXELS = 128  # of a part
 
 
@@ -86,7 +86,7 @@ def multiply_sample_integers(
     check_array("bias", bias, torch.float32, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % PANEL)) for each in (scale, bias))
     out = rows.new_empty(total, out_channels)
-    blocks = max(1, min(_MOST_PIXELS, _PART_BYTES // (2 * numbers)) // BLOCK)
+    blocks = max(1, min(_MOST_PIXELS, PART_BYTES // (2 * numbers)) // BLOCK)
     blocks = min(blocks, -(-total // (BLOCK * torch.get_num_threads())))
     images, largest = total // (size[0] * size[1]), _largest_samples(rows, mask, size)
     portions = -(-size[0] * size[1] // (blocks * BLOCK))  # of an image

@@ -46,7 +46,7 @@ from nnunet_fganet.compiled.threads import (
 
 Array = NDArray[Any]
 _F = np.float32
-_PART_BYTES = 1_200_000  # of samples, at most: beside a panel of the weights in a core's cache
+PART_BYTES = 1_200_000  # of samples, at most: beside a panel of the weights in a core's cache
 _MOST_BLOCKS = 8  # of 32 pixels of a part
 _PARTS_A_THREAD = 2  # at least, where there are pixels for them
 _SMALLEST_STEP_OF_HALVES = 2.0**-10  # between two levels: see mixtures.write_levels
@@ -114,7 +114,7 @@ def multiply_samples(
     check_array("out", out, rows.dtype, total, out_channels)
     scale, bias = (functional.pad(each, (0, -out_channels % WIDE_PANEL)) for each in (scale, bias))
     wanted = -(-(pixels[1] - pixels[0]) // (BLOCK * _PARTS_A_THREAD * torch.get_num_threads()))
-    blocks = max(1, min(wanted, _MOST_BLOCKS, _PART_BYTES // (BLOCK * steps * ROW_BYTES)))
+    blocks = max(1, min(wanted, _MOST_BLOCKS, PART_BYTES // (BLOCK * steps * ROW_BYTES)))
     in_levels = weight.dtype == torch.int8
     by_halves = in_levels and rows.dtype == torch.float16 and step >= _SMALLEST_STEP_OF_HALVES
     run_parts(

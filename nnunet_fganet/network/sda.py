@@ -69,7 +69,7 @@ class SDA(nn.Module):
         offset, mask = offset_and_mask(self.offset_conv(shifted), self.modulated)
         deformed = self.deform_conv(shifted, offset, mask)
         # Deformable convolutions may compute in bfloat16 where nothing else does.
-        return self._gated(x, deformed.to(exact(x).dtype if is_rounded(x) else x.dtype))
+        return self._gated(x, deformed.to(torch.float32 if is_rounded(x) else x.dtype))
 
     def _shifted(self, x: torch.Tensor) -> torch.Tensor:
         """GELU of the InstanceNorm of the spatial shift; a training on a CPU computes it in two passes.
